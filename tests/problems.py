@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Problem, margin, spread, tilt
+from valuepalette.tilting import Groups
 
 SHAPES = ("normal", "skewed", "outliers", "heavy", "ties", "effects", "correlated")
 KINDS = ("lower", "upper", "equality", "interval", "free")
@@ -184,3 +185,8 @@ def many(seed: int, count: int) -> Iterator[np.random.Generator]:
     """`count` generators; a failing one is found again by its number in the message of the test."""
     for number in range(count):
         yield np.random.default_rng([seed, number])
+
+
+def groups(p: Problem) -> Groups:
+    """The pilot in the form that the package takes."""
+    return Groups(p.values, p.starts.astype(np.intp), p.weights)
