@@ -51,7 +51,7 @@ class Groups:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.starts[-1] != len(self.values):
             raise ValueError(
-                f"values must have {self.starts[-1]} rows, as starts says, and two axes, got {self.values.shape}"
+                f"values must have {self.starts[-1]} rows, as starts says, got shape {self.values.shape}"
             )
         if len(self.weights) != len(self.starts) - 1:
             raise ValueError(f"weights must have {len(self.starts) - 1} entries, got {len(self.weights)}")
@@ -324,7 +324,7 @@ class Tilted:
         return widest
 
     def face(self, direction: Array, tolerance: float) -> Tilted:
-        """Only the candidates with dᵀz within `tolerance` of the largest in their group; the rest weigh zero."""
+        """Only the candidates with dᵀz within `tolerance` of their group's largest; the rest weigh zero."""
         chunks: list[_Chunk] = []
         for run in self._runs():
             scores = [chunk.scores(direction) for chunk in run]
@@ -351,8 +351,7 @@ def subset_weights(size: int, k: int) -> Array:
     # From the top down each weight is the one above it times (j − k + 1) / j: products of numbers below one.
     below = np.arange(size - 1, 0, -1.0)
     ratios = np.concatenate([[1.0], np.maximum(below - k + 1, 0) / below])
-    weights: Array = (k / size) * np.cumprod(ratios)[::-1]
-    return weights
+    return np.asarray(np.cumprod(ratios)[::-1] * (k / size), dtype=np.float64)
 
 
 def prompt_support(groups: Groups, direction: Array, block: int | None = None) -> Array:
@@ -433,7 +432,7 @@ def _blocks(rows: Index, z: Array, k: int, partitions: int, rng: np.random.Gener
 def _chunks(
     features: Array, axis: int, rows: Index, prompt: Index, weight: Array, base: Array | None
 ) -> Iterator[_Chunk]:
-    """Cut a plane of equal groups into contiguous chunks: along the groups, or inside one that is too long."""
+    """Cut a plane of equal groups into contiguous chunks: by groups, or inside one that is too long."""
     size = rows.shape[axis]
     along = axis if size > ROWS else 1 - axis
     step = ROWS if size > ROWS else max(1, ROWS // size)

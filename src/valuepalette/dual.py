@@ -1,0 +1,426 @@
+# pyright: strict
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
+"""The weights of a palette, with a verdict: the one place that says whether the levels asked for can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+
+import numpy as np
+from scipy.optimize import linprog, nnls
+
+from valuepalette.feasibility import Support, distance, gauge, margin
+from valuepalette.newton import Iterate, asked, maximise, separation
+from valuepalette.tilting import Array, Groups, Tilted, prompt_support, spread, tilted
+
+__all__ = ["Certificate", "Optimum", "Status", "evaluate_at", "optimise"]
+
+COLLINEAR = 1e-13
+"""An eigenvalue of the standardised ∇²F(0) below this is a combination of features that no prompt can move."""
+
+
+class Status(Enum):
+    """The verdict on a palette; the text says what to do."""
+
+    OPTIMAL = "The palette can be had, and these are its weights."
+    BOUNDARY = (
+        "The palette can just be had: no finite weights reach it, a lexicographic choice does. Use it as it is, "
+        "or ask a little less."
+    )
+    INFEASIBLE = (
+        "The palette cannot be had on this pilot; the certificate says why. Ask for less, or raise k."
+    )
+    NUMERICAL = (
+        "The palette can be had, but its weights were not found to full accuracy. Please report this case."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Why a palette cannot be had: asked = d⁺ᵀlower − d⁻ᵀupper lies above reach = max over all choices of dᵀlevel.
+
+    direction  d in raw units, Σ|d_i| = 1, shape (m,)
+    asked      what the palette asks dᵀlevel to be at least
+    reach      the most that choosing among the candidates can make it
+    gap        asked − reach > 0, formed without cancellation
+    se         standard error of `reach` over prompts; nan in joint mode, where no such error is to be had
+    margin     s*: the common slack that the bounds lack, in within-group standard deviations; negative
+    """
+
+    direction: Array
+    asked: float
+    reach: float
+    gap: float
+    se: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """The answer to a palette, in the units of the features.
+
+    weights         λ, shape (m,); exactly zero where no bound binds
+    levels          E_λ r, shape (m,)
+    base            c0 = E_0 r, shape (m,)
+    prompt_levels   s_g, shape (N, m); in joint mode levels + the prompt's influence on them
+    log_partition   F(λ)
+    kl              KL(p_λ ‖ p_0) in nats
+    kish            Kish's effective number of candidates per group
+    covariance      V = ∇²F(λ), shape (m, m)
+    error           proved bound on |λ_i − λ*_i|, shape (m,); nan where nothing is proved
+    kkt_residual    in standardised units
+    passes          passes over the data
+    faces           directions of the lexicographic choice, first to last; empty unless BOUNDARY
+    certificate     of an INFEASIBLE palette
+    margin          computes s* of MATH 4 on demand, in within-group standard deviations
+    """
+
+    status: Status
+    weights: Array
+    levels: Array
+    base: Array
+    prompt_levels: Array
+    log_partition: float
+    kl: float
+    kish: float
+    covariance: Array
+    error: Array
+    kkt_residual: float
+    passes: int
+    faces: tuple[Array, ...]
+    certificate: Certificate | None
+    margin: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """An answer in standardised units."""
+
+    status: Status
+    at: Iterate
+    source: Tilted
+    error: float = np.nan
+    faces: tuple[Array, ...] = ()
+    direction: Array | None = None
+
+
+def optimise(
+    groups: Groups,
+    lower: Array,
+    upper: Array,
+    *,
+    joint: bool = False,
+    block: int | None = None,
+    seed: int = 0,
+    tol: float = 1e-9,
+) -> Optimum:
+    """min KL(p ‖ p0) over p that tilt the candidates, subject to lower ≤ E_p r ≤ upper.
+
+    groups        the scored candidates, m features
+    lower, upper  (m,) levels in the features' units; infinite where nothing is asked, equal for an equality
+    joint         re-weight prompts too, one group of everything; else only the candidates of each prompt
+    block         calibrate to a decoder that draws this many candidates; None takes each prompt's own number
+    seed          of the random blocks
+
+    Feasibility at `block` is decided on the exact k-subset support, not on the random blocks.
+
+    >>> groups = Groups(np.array([[0.0], [1.0]]), np.array([0, 2]), np.ones(1))
+    >>> best = optimise(groups, np.array([0.75]), np.array([np.inf]))
+    >>> best.status.name, float(best.weights[0].round(6))
+    ('OPTIMAL', 1.098612)
+    """
+    _check(groups, lower, upper, joint, block)
+    scale = spread(groups, joint=joint)
+    full = tilted(groups, scale, joint=joint)
+    low, high = groups.above(lower) / full.scale, groups.above(upper) / full.scale
+    exact = joint or block is None or bool((groups.sizes == block).all())
+    support: Support = full.support if exact or block is None else partial(full.subset_support, k=block)
+    blocked = None if exact else block
+    source = full if exact else tilted(groups, scale, block=block, seed=seed)
+
+    clash = _clash(source.pass_(np.zeros(len(low))).covariance, low, high)
+    if clash is not None:
+        verdict = _Verdict(
+            Status.INFEASIBLE, maximise(source, low, high, max_passes=1), source, direction=clash
+        )
+    else:
+        verdict = _settle(source, support, low, high, tol, exact=exact)
+    partitions = 4
+    while verdict.status is Status.NUMERICAL and not exact and partitions < 256:
+        # The support says yes and these random blocks say no: more of them come closer to it.
+        partitions *= 4
+        source = tilted(groups, scale, block=block, seed=seed, partitions=partitions)
+        verdict = _settle(source, support, low, high, tol, exact=False)
+    certificate = None
+    if verdict.direction is not None:
+        certificate = _certificate(groups, full, support, lower, upper, low, high, verdict.direction, blocked)
+    if verdict.status in (Status.OPTIMAL, Status.BOUNDARY):
+        verdict = replace(verdict, at=_least_norm(verdict.at, verdict.source, low, high))
+    return _report(groups, verdict, full.scale, certificate, lambda: margin(support, low, high, gap=1e-8).low)
+
+
+def evaluate_at(
+    groups: Groups, weights: Array, *, joint: bool = False, block: int | None = None, seed: int = 0
+) -> Optimum:
+    """The forward map: levels, KL and the rest at given λ (m,), raw units. OPTIMAL, as λ is what was asked."""
+    nothing = np.full(groups.values.shape[1], np.inf)
+    _check(groups, -nothing, nothing, joint, block)
+    scale = spread(groups, joint=joint)
+    exact = joint or block is None or bool((groups.sizes == block).all())
+    source = tilted(groups, scale, joint=joint, block=None if exact else block, seed=seed)
+    z = weights * source.scale
+    at = Iterate(z, source.pass_(z), np.zeros(len(z)), 1)
+    verdict = _Verdict(Status.OPTIMAL, at, source, 0.0)
+    return _report(groups, verdict, source.scale, None, lambda: np.inf)
+
+
+def _check(groups: Groups, lower: Array, upper: Array, joint: bool, block: int | None) -> None:
+    m = groups.values.shape[1]
+    if lower.shape != (m,) or upper.shape != (m,):
+        raise ValueError(f"lower and upper must have shape ({m},), got {lower.shape} and {upper.shape}")
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        raise ValueError("lower and upper must be numbers or infinite, got nan")
+    if block is not None and joint:
+        raise ValueError(f"block must be None in joint mode, where prompts are not given, got {block}")
+    if block is not None and not 1 <= block <= groups.sizes.min():
+        raise ValueError(
+            f"block must lie between 1 and the {groups.sizes.min()} candidates of the smallest prompt, got {block}"
+        )
+
+
+def _settle(
+    source: Tilted, support: Support, low: Array, high: Array, tol: float, *, exact: bool
+) -> _Verdict:
+    """Newton, its proof, and where there is none the gauge; then the face if the palette lies on the boundary."""
+    at = maximise(source, low, high, tol=tol)
+    separated = separation(at.weights, at.tilt.support, low, high) > 1e-8
+    if exact and separated:
+        return _Verdict(Status.INFEASIBLE, at, source, direction=at.weights)
+    solved = at.kkt <= tol
+    error = _proof(source, at, low, high) if solved else np.nan
+    idle = solved and not at.weights.any()
+    if idle or (exact and not np.isnan(error)):
+        return _Verdict(Status.OPTIMAL, at, source, 0.0 if idle else error)
+    # The gauge measures from the base, which on a face is not zero.
+    base = source.pass_(np.zeros(len(low))).levels
+    reach = gauge(_moved(support, base), low - base, high - base)
+    if reach.high < -1e-9:
+        return _Verdict(Status.INFEASIBLE, at, source, direction=reach.direction)
+    if reach.low > 1e-9:
+        if not solved and not separated:
+            at = maximise(source, low, high, at.weights, tol=tol, max_passes=200)
+            error = _proof(source, at, low, high) if at.kkt <= tol else np.nan
+        return _Verdict(Status.OPTIMAL if at.kkt <= tol else Status.NUMERICAL, at, source, error)
+    direction = reach.direction / np.abs(reach.direction).max()
+    direction = np.where(np.abs(direction) > 1e-9, direction, 0.0)
+    for tolerance in (1e-9, 1e-7, 1e-5):
+        face = _on_face(source.face(direction, tolerance), direction, low, high, tol)
+        if face.status in (Status.OPTIMAL, Status.BOUNDARY):
+            return _Verdict(Status.BOUNDARY, face.at, face.source, face.error, (direction, *face.faces))
+    return _Verdict(Status.NUMERICAL, at, source)
+
+
+def _on_face(face: Tilted, direction: Array, low: Array, high: Array, tol: float) -> _Verdict:
+    """Solve on the candidates that maximise dᵀr; every bound that d names has become an equality.
+
+    On the face dᵀL is constant. What the named bounds miss of that constant, rounding or the randomness of blocks,
+    is spread over them along d.
+    """
+    named = direction != 0
+    bound = np.where(direction > 0, low, np.where(direction < 0, high, 0.0))
+    bound = bound + (face.support(direction)[0] - direction @ bound) / (direction @ direction) * direction
+    return _settle(
+        face, face.support, np.where(named, bound, low), np.where(named, bound, high), tol, exact=True
+    )
+
+
+def _moved(support: Support, base: Array) -> Support:
+    """The support as seen from `base`."""
+
+    def seen(direction: Array) -> tuple[float, Array]:
+        value, point = support(direction)
+        return value - float(direction @ base), point - base
+
+    return seen if base.any() else support
+
+
+def _proof(source: Tilted, at: Iterate, low: Array, high: Array) -> float:
+    """A radius around λ, in the 2-norm, that holds an exact optimum; nan where none can be proved.
+
+    F is self-concordant-like: |F‴[u,u,u]| ≤ D‖u‖F″[u,u], D the largest diameter of a group. So along any feasible
+    direction the dual falls at least like −‖p‖t + μ(e^(−Dt) − 1 + Dt)/D², which has its zero slope within
+    −log(1 − q)/D where q = D‖p‖/μ ≤ ½. p holds the residuals over all constrained entries.
+    """
+    levels, H = at.tilt.levels, at.tilt.covariance
+    constrained = np.isfinite(low) | np.isfinite(high)
+    slack = np.where(at.weights == 0, np.minimum(levels - low, high - levels), 0.0)
+    width = source.diameters()
+    H0 = source.pass_(np.zeros(len(low))).covariance
+    eps = np.finfo(float).eps
+    # First with every constrained entry, then without those whose bound is too far away to matter.
+    for kept in (constrained, constrained & (slack < 1e-4)):
+        if not kept.any():
+            return 0.0
+        inside = np.ix_(kept, kept)
+        D = float(np.linalg.norm(width[kept]))
+        values, vectors = np.linalg.eigh(H0[inside])
+        moving = vectors[:, values > COLLINEAR]
+        if moving.shape[1] == 0:
+            return 0.0
+        curvature = np.linalg.eigvalsh(moving.T @ H[inside] @ moving)
+        mu = float(curvature[0]) - 8 * eps * float(curvature[-1])
+        if mu <= 0:
+            continue
+        q = D * (float(np.linalg.norm(at.residuals[kept])) + 8 * eps * D) / mu
+        if q > 0.5:
+            continue
+        radius = -np.log1p(-q) / D
+        # Inside the ball curvature at most doubles; so far can the other levels move.
+        dropped = constrained & ~kept
+        drift = 2 * np.sqrt(np.diag(H)[dropped] * curvature[-1]) * radius
+        if (slack[dropped] > drift).all():
+            return float(radius)
+    return np.nan
+
+
+def _clash(H0: Array, low: Array, high: Array) -> Array | None:
+    """A direction along which nothing can move and the bounds ask for movement, ‖d‖₁ = 1; else None."""
+    constrained = np.isfinite(low) | np.isfinite(high)
+    if not constrained.any():
+        return None
+    values, vectors = np.linalg.eigh(H0[np.ix_(constrained, constrained)])
+    still = vectors[:, values <= COLLINEAR]
+    if still.shape[1] == 0:
+        return None
+    # min e : low − e ≤ L ≤ high + e, L without a component along the still directions.
+    m = len(values)
+    has_low, has_high = np.isfinite(low[constrained]), np.isfinite(high[constrained])
+    unit, ones = np.eye(m), np.ones((m, 1))
+    A_ub = np.concatenate([np.hstack([-unit, -ones])[has_low], np.hstack([unit, -ones])[has_high]])
+    b_ub = np.concatenate([-low[constrained][has_low], high[constrained][has_high]])
+    A_eq = np.column_stack([still.T, np.zeros(still.shape[1])])
+    bounds = [(None, None)] * m + [(0.0, None)]
+    answer = linprog(
+        np.append(np.zeros(m), 1.0), A_ub, b_ub, A_eq, np.zeros(len(A_eq)), bounds, method="highs"
+    )
+    if answer.x[-1] <= 1e-8:
+        return None
+    marginals = -np.asarray(answer.ineqlin.marginals, dtype=float)
+    direction = np.zeros(len(low))
+    inner = np.zeros(m)
+    inner[has_low] += marginals[: has_low.sum()]
+    inner[has_high] -= marginals[has_low.sum() :]
+    direction[constrained] = inner
+    return direction / np.abs(direction).sum()
+
+
+def _least_norm(at: Iterate, source: Tilted, low: Array, high: Array) -> Iterate:
+    """Of the optimal λ that collinear features leave, the one of least 2-norm: a least-distance problem by NNLS."""
+    constrained = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+    H0 = source.pass_(np.zeros(len(low))).covariance
+    values, vectors = np.linalg.eigh(H0[np.ix_(constrained, constrained)])
+    still = vectors[:, values <= COLLINEAR]
+    if still.shape[1] == 0 or not at.weights.any():
+        return at
+    weights, levels = at.weights[constrained], at.tilt.levels[constrained]
+    at_low = np.abs(levels - low[constrained]) <= 1e-8
+    at_high = np.abs(levels - high[constrained]) <= 1e-8
+    fixed = weights - still @ (still.T @ weights)
+    # λ = fixed + still·y with λ_i ≥ 0 unless its upper bound binds, λ_i ≤ 0 unless its lower one does.
+    G = np.concatenate([still[~at_high], -still[~at_low]])
+    h = np.concatenate([-fixed[~at_high], fixed[~at_low]])
+    y = np.zeros(still.shape[1])
+    if len(G):
+        rhs = np.zeros(still.shape[1] + 1)
+        rhs[-1] = 1.0
+        E = np.vstack([G.T, h])
+        u, _ = nnls(E, rhs)
+        rest = E @ u - rhs
+        if abs(rest[-1]) > 1e-12:
+            y = -rest[:-1] / rest[-1]
+    chosen = fixed + still @ y
+    out = np.zeros(len(low))
+    out[constrained] = np.where(np.abs(chosen) > 1e-9, chosen, 0.0)
+    return replace(at, weights=out)
+
+
+def _certificate(
+    groups: Groups,
+    full: Tilted,
+    support: Support,
+    lower: Array,
+    upper: Array,
+    low: Array,
+    high: Array,
+    direction: Array,
+    block: int | None,
+) -> Certificate:
+    """The sharpest certificate: the direction along which the bounds lack the most, in standardised units."""
+    direction = direction / np.abs(direction).sum()
+    value, corner = support(direction)
+    gap = asked(direction, low, high) - value
+    sharper = distance(support, low, high, corner[None], gap=max(1e-9, 0.01 * gap))
+    if -sharper.high > gap:
+        direction = sharper.direction
+        value = support(direction)[0]
+        gap = asked(direction, low, high) - value
+    raw = direction / full.scale
+    size = np.abs(raw).sum()
+    raw = raw / size
+    if full.joint:
+        se = np.nan
+    else:
+        by_prompt = prompt_support(groups, raw, block)
+        se = float(np.sqrt(groups.weights**2 @ (by_prompt - groups.weights @ by_prompt) ** 2))
+    reach = float(raw @ groups.base) + value / size
+    return Certificate(raw, asked(raw, lower, upper), reach, gap / size, se, -gap)
+
+
+def _report(
+    groups: Groups,
+    verdict: _Verdict,
+    scale: Array,
+    certificate: Certificate | None,
+    margin_of: Callable[[], float],
+) -> Optimum:
+    """The verdict in the features' own units."""
+    at, source = verdict.at, verdict.source
+    weights, tilt = at.weights, at.tilt
+    rows = source.row_weights(weights)
+    levels = groups.base + scale * tilt.levels
+    if source.joint:
+        influence = np.add.reduceat(rows[:, None] * (groups.values - levels), groups.starts[:-1], axis=0)
+        prompt_levels = levels + influence / groups.weights[:, None]
+    else:
+        # At λ = 0 the same sum gives what blocks leave out of a prompt's mean.
+        deviation = groups.values - np.repeat(groups.means, groups.sizes, axis=0)
+        change = (
+            (rows - source.row_weights(np.zeros(len(weights))))[:, None] * deviation
+            if source.block
+            else (rows[:, None] * deviation)
+        )
+        gain = np.add.reduceat(change, groups.starts[:-1], axis=0) / groups.weights[:, None]
+        prompt_levels = groups.means + gain
+        levels = groups.base + scale * tilt.levels
+    raw = weights / scale
+    return Optimum(
+        verdict.status,
+        raw,
+        levels,
+        groups.base,
+        prompt_levels,
+        float(raw @ groups.base) + tilt.log_partition,
+        max(0.0, float(weights @ tilt.levels) - tilt.log_partition),
+        source.kish(weights),
+        tilt.covariance * np.outer(scale, scale),
+        verdict.error / scale,
+        at.kkt,
+        at.passes,
+        tuple(face / scale for face in verdict.faces),
+        certificate,
+        margin_of,
+    )

@@ -1,0 +1,157 @@
+# pyright: strict
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Maximise the dual of a palette by Newton steps in a trust region: an iterate, no verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from valuepalette.tilting import Array, Source, Tilt
+
+__all__ = ["Iterate", "asked", "maximise", "residuals", "separation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Iterate:
+    """Where the maximisation stands.
+
+    weights    λ, shape (m,)
+    tilt       the pass at λ
+    residuals  by how much stationarity fails, signed; the wrong-signed part where λ_i = 0; shape (m,)
+    passes     passes over the data so far
+    """
+
+    weights: Array
+    tilt: Tilt
+    residuals: Array
+    passes: int
+
+    @property
+    def kkt(self) -> float:
+        """The largest residual."""
+        return float(np.abs(self.residuals).max(initial=0.0))
+
+
+def asked(weights: Array, lower: Array, upper: Array) -> float:
+    """λ⁺ᵀlower − λ⁻ᵀupper: what the bounds demand of λᵀlevel. An absent bound with weight on it gives −∞."""
+    bound = np.where(weights > 0, lower, np.where(weights < 0, upper, 0.0))
+    return float(weights @ bound) if np.isfinite(bound).all() else -np.inf
+
+
+def separation(weights: Array, support: float, lower: Array, upper: Array) -> float:
+    """(λ⁺ᵀlower − λ⁻ᵀupper − σ(λ)) / ‖λ‖₁: above zero, λ proves that the palette cannot be had."""
+    size = float(np.abs(weights).sum())
+    return (asked(weights, lower, upper) - support) / size if size > 0 else -np.inf
+
+
+def residuals(weights: Array, levels: Array, lower: Array, upper: Array) -> Array:
+    """The gradient of the dual, its harmless part left out, shape (m,).
+
+    Where λ_i > 0 the level must equal `lower`, where λ_i < 0 `upper`; where λ_i = 0 it must lie between them.
+    """
+    below, above = lower - levels, upper - levels
+    at_zero = np.where(below > 0, below, np.where(above < 0, above, 0.0))
+    return np.where(weights > 0, below, np.where(weights < 0, above, at_zero))
+
+
+def maximise(
+    source: Source,
+    lower: Array,
+    upper: Array,
+    start: Array | None = None,
+    *,
+    tol: float = 1e-9,
+    max_passes: int = 60,
+    max_separation: float = 1e-8,
+) -> Iterate:
+    """The weights λ that maximise g(λ) = λ⁺ᵀlower − λ⁻ᵀupper − F(λ), as far as `max_passes` go.
+
+    Bounds are levels of the source's features; either end may be infinite, equal ends ask for an equality.
+    λ_i is never negative where only `lower` is finite, never positive where only `upper` is, and exactly zero where
+    no bound binds. Stops when every residual is at most `tol`, when λ separates the palette from all that is
+    reachable by more than `max_separation`, when rounding leaves nothing to gain, or after `max_passes`.
+
+    Each step maximises the quadratic model exactly over the sign set cut by a box, the trust region. Without it
+    one step along an outlier makes every weight but one vanish, and the Hessian with them.
+    """
+    weights = np.zeros(source.size) if start is None else start
+    at = source.pass_(weights)
+    here = Iterate(weights, at, residuals(weights, at.levels, lower, upper), 1)
+    value = asked(weights, lower, upper) - at.log_partition
+    passes, radius = 1, 2.0
+    while here.kkt > tol and passes < max_passes:
+        if separation(here.weights, here.tilt.support, lower, upper) > max_separation:
+            break
+        step, predicted = _step(here, lower, upper, radius)
+        weights = here.weights + step
+        if not np.any(weights != here.weights):
+            break
+        at = source.pass_(weights)
+        passes += 1
+        there = Iterate(weights, at, residuals(weights, at.levels, lower, upper), passes)
+        value_there = asked(weights, lower, upper) - at.log_partition
+        gain = value_there - value
+        # Where the gain would drown in rounding, a falling residual decides instead.
+        measurable = predicted > 1e-12 * (1 + abs(value) + float(np.abs(weights).sum()))
+        accepted = gain > 1e-4 * predicted if measurable else there.kkt < here.kkt
+        if measurable and gain > 0.75 * predicted and np.abs(step).max() > 0.9 * radius:
+            radius *= 4
+        elif not accepted or (measurable and gain < 0.25 * predicted):
+            radius = min(radius, float(np.abs(step).max())) / 4
+        if accepted:
+            here, value = there, value_there
+    return Iterate(here.weights, here.tilt, here.residuals, passes)
+
+
+def _step(here: Iterate, lower: Array, upper: Array, radius: float) -> tuple[Array, float]:
+    """The maximiser of the quadratic model over the sign set within `radius`, and the gain it predicts."""
+    weights, levels = here.weights, here.tilt.levels
+    # The side whose bound acts: the sign of λ_i, or at zero the sign that the residual asks for.
+    side = np.where(weights != 0, np.sign(weights), np.sign(here.residuals))
+    side = np.where(
+        side != 0, side, np.where(np.isfinite(lower), 1.0, -1.0) * (np.isinf(lower) != np.isinf(upper))
+    )
+    slope = np.where(side > 0, lower, upper) - levels
+    free = lower == upper
+    low = np.where(free | (side < 0), -radius, np.maximum(-radius, -weights))
+    high = np.where(free | (side > 0), radius, np.minimum(radius, -weights))
+    still = (side == 0) & ~free
+    slope, low, high = np.where(still, 0.0, slope), np.where(still, 0.0, low), np.where(still, 0.0, high)
+    step = _maximise_in_box(here.tilt.covariance, slope, low, high)
+    return step, float(slope @ step - 0.5 * step @ here.tilt.covariance @ step)
+
+
+def _maximise_in_box(hessian: Array, slope: Array, low: Array, high: Array) -> Array:
+    """argmax slopeᵀp − ½ pᵀHp over low ≤ p ≤ high around 0, by a primal active set; H may be singular."""
+    m = len(slope)
+    unit = np.sqrt(np.diag(hessian))
+    unit = np.where(unit > 0, unit, 1.0)
+    H = hessian / np.outer(unit, unit) + 1e-13 * np.eye(m)
+    slope, low, high = slope / unit, low * unit, high * unit
+    p = np.zeros(m)
+    held = ((low == 0) & (slope <= 0)) | ((high == 0) & (slope >= 0))
+    for _ in range(10 * m + 10):
+        move = ~held
+        if move.any():
+            step = np.linalg.solve(H[np.ix_(move, move)], (slope - H @ p)[move])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                room = np.where(step > 0, (high[move] - p[move]) / step, (low[move] - p[move]) / step)
+            room = np.where(step == 0, np.inf, room)
+            first = int(room.argmin())
+            length = min(1.0, float(room[first]))
+            p[move] += length * step
+            if length < 1:
+                index = int(np.flatnonzero(move)[first])
+                p[index] = high[index] if step[first] > 0 else low[index]
+                held[index] = True
+                continue
+        pull = slope - H @ p
+        wrong = held & (low < high) & (((p == low) & (pull > 0)) | ((p == high) & (pull < 0)))
+        pull = np.where(wrong, np.abs(pull), 0.0)
+        if pull.max(initial=0.0) <= 1e-15 * (1 + np.abs(slope).max()):
+            break
+        held[int(pull.argmax())] = False
+    # A weight that reaches its bound at zero lands on it exactly, not within rounding.
+    return np.where(p == low, low / unit, np.where(p == high, high / unit, p / unit))
