@@ -1,0 +1,153 @@
+"""A study's file: what it says, and what is refused with which line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from valuepalette.engines import Sampling
+from valuepalette.settings import read_settings
+
+WHOLE = """
+[model]
+id = "embedded:smollm2-135m"
+max_new_tokens = 40
+temperature = 1
+top_k = 0
+system_prompt = "Be brief."
+stop = ["User:"]
+
+[prompts]
+path = "prompts.jsonl"
+held_out = 0.5
+columns = ["audience"]
+
+[pilot]
+candidates = 8
+shard = 4
+
+[values]
+humor = { reward = "classifier", model = "some/model", label = 1, output = "logit" }
+diversity = "diversity"
+tone = { reward = "python", function = "my_rewards:tone" }
+toxicity = { reward = "embedded:toxicity", check = true }
+
+[palettes.playful]
+humor = "q60"
+diversity = "keep"
+
+[palettes.plain]
+tone = 0.5
+
+[solve]
+candidates = 4
+mode = "prompt"
+
+[run]
+folder = "out"
+seed = 3
+"""
+
+
+def study(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_whole_study(tmp_path: Path) -> None:
+    settings = read_settings(study(tmp_path, WHOLE))
+    assert settings.model == "embedded:smollm2-135m"
+    assert settings.sampling == Sampling(40, 1.0, 0, 1.0, "Be brief.", ("User:",))
+    assert settings.prompts_path == tmp_path / "prompts.jsonl"
+    assert (settings.held_out, settings.held_out_path) == (0.5, None)
+    assert settings.columns == ("audience",)
+    assert (settings.candidates, settings.shard, settings.seed) == (8, 4, 3)
+    assert list(settings.values) == ["humor", "diversity", "tone", "toxicity", "length"]
+    assert settings.values["humor"] == {
+        "reward": "classifier",
+        "model": "some/model",
+        "label": 1,
+        "output": "logit",
+    }
+    assert settings.values["toxicity"] == "embedded:toxicity"
+    assert settings.checks == ("toxicity",)
+    assert settings.palettes["playful"].entries == {"humor": "q60", "diversity": "keep"}
+    assert settings.palettes["plain"].entries == {"tone": "0.5"}
+    assert settings.solve == {"candidates": 4, "mode": "prompt"}
+    assert settings.folder == tmp_path / "out"
+
+
+def test_what_is_left_out_is_as_in_the_paper(tmp_path: Path) -> None:
+    settings = read_settings(study(tmp_path, '[model]\nid = "m"\n[prompts]\npath = "p.csv"\n'))
+    assert settings.sampling == Sampling()
+    assert (settings.candidates, settings.shard, settings.seed) == (16, 32, 0)
+    assert settings.values == {"length": "length"}
+    assert settings.folder == tmp_path / "run"
+    assert settings.solve == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("[pilot]", "[pilots]", "a study has no table [pilots]; did you mean pilot?"),
+        ("top_k", "topk", "[model] has no key topk; did you mean top_k?"),
+        (
+            "seed = 3",
+            "colour = 3",
+            "[run] has no key colour; it takes folder, seed",
+        ),
+        ('id = "embedded:smollm2-135m"', "", "[model] must have id, a text; it is missing"),
+        ("top_k = 0", 'top_k = "0"', '[model] top_k must be a whole number, 0 or more, got "0"'),
+        ("top_k = 0", "top_k = true", "[model] top_k must be a whole number, 0 or more, got true"),
+        ("temperature = 1", "temperature = 0", "[model] temperature must be a positive number, got 0"),
+        ("held_out = 0.5", "held_out = 1.0", "[prompts] held_out must be a number between 0 and 1, got 1.0"),
+        (
+            "held_out = 0.5",
+            'held_out = 0.5\nheld_out_path = "x"',
+            "[prompts] takes held_out or held_out_path, got both",
+        ),
+        ("candidates = 8", "candidates = 1", "[pilot] candidates must be a whole number, 2 or more, got 1"),
+        (
+            "candidates = 4",
+            'candidates = "all"',
+            '[solve] candidates must be a whole number, 2 or more, or "limit", got "all"',
+        ),
+        ('mode = "prompt"', 'mode = "pooled"', '[solve] mode must be one of prompt, joint, got "pooled"'),
+        (
+            'diversity = "diversity"',
+            "diversity = 3",
+            "[values] diversity must be a reward's name or { reward = … }, got 3",
+        ),
+        ("check = true", "check = 1", "[values] toxicity: check must be true or false, got 1"),
+        (
+            "tone = 0.5",
+            'toxicity = "q60"',
+            "[palettes.plain] toxicity is a check: measured, never optimised",
+        ),
+        ("[palettes.plain]", '[palettes."a/b"]', "[palettes.a/b] names files: letters, digits, _ - and . "),
+        ("[run]", "[[run]]", "run must be a table, [run]; got "),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, old: str, new: str, line: str) -> None:
+    text = WHOLE
+    assert old in text
+    path = study(tmp_path, text.replace(old, new))
+    with pytest.raises(ValueError) as refused:
+        read_settings(path)
+    assert str(refused.value).startswith(f"{path}: {line}")
+    assert "\n" not in str(refused.value)
+
+
+def test_an_entry_that_cannot_be_read_names_its_palette(tmp_path: Path) -> None:
+    path = study(tmp_path, WHOLE.replace('"q60"', '"as funny as can be"'))
+    with pytest.raises(ValueError, match=r"study\.toml: \[palettes\.playful\] .*humor"):
+        read_settings(path)
+
+
+def test_no_toml_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"study\.toml is not TOML: .*line 1"):
+        read_settings(study(tmp_path, "model = = 3"))
+    with pytest.raises(FileNotFoundError, match="no such study"):
+        read_settings(tmp_path / "other.toml")
