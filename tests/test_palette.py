@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import itertools
 import json
 import pickle
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -384,3 +387,20 @@ def test_features_of_fresh_answers(pilot):
         on.features_of(fresh, ["check", "other"])
     with pytest.raises(ValueError, match=r"a column for each of 1 names, got \(3, 2\)"):
         on.features_of(fresh, ["v"])
+
+
+def test_the_page_of_the_language_runs():
+    page = Path(__file__).parents[1] / "docs" / "palette.md"
+    ran = doctest.testfile(str(page), module_relative=False)
+    assert ran.attempted
+    assert not ran.failed
+    table = page.read_text().split("## Entries")[1].split("Before an entry")[0]
+    entries = [
+        entry
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for entry in re.findall("`([^`]+)`", row.split("|")[1])
+    ]
+    assert len(entries) == 11
+    for entry in entries:
+        parse("v", entry.strip('"'))
