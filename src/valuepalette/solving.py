@@ -316,7 +316,9 @@ class Solution:
         )
         raw = np.zeros(len(setup.resolved.features))
         raw[: len(at)] = at
-        optimum = setup.limit(raw) if setup.candidates == "limit" else setup.evaluate(raw, setup.block)
+        optimum = setup.evaluate(raw, setup.block)
+        if setup.candidates == "limit":
+            optimum = _extrapolated(optimum, setup.evaluate(raw, setup.half))
         return _solution(setup, optimum)
 
     def __str__(self) -> str:
@@ -335,16 +337,26 @@ class Solution:
             self.weights.array,
         )
         for name, text, *numbers in zip(self.features, self.resolved.asked, *columns, strict=True):
-            cells = "".join(f"{'' if np.isnan(number) else f'{number:.3f}':>11}" for number in numbers)
-            lines.append(f"{name:{width}}  {text:{wide}}{cells}")
+            lines.append(f"{name:{width}}  {text:{wide}}" + "".join(f"{_cell(x):>11}" for x in numbers))
         k = "" if self.candidates is None else f"k = {self.candidates}, "
         effective = (
             ""
             if np.isnan(self.effective)
             else f" ({self.effective:.1f} of {self.candidates} candidates in play)"
         )
-        lines += ["", f"{self.mode} mode, {k}{self.prompts:,} prompts, KL {self.kl:.3f} nats{effective}"]
+        indicative = "; standard errors are indicative" if self.mode == "joint" else ""
+        lines += [
+            "",
+            f"{self.mode} mode, {k}{self.prompts:,} prompts, KL {self.kl:.3f} nats{effective}{indicative}",
+        ]
         return "\n".join(lines)
+
+
+def _cell(number: float) -> str:
+    """A number in at most ten characters; nothing where there is none."""
+    if np.isnan(number):
+        return ""
+    return f"{number:.3f}" if number == 0 or 1e-2 <= abs(number) < 1e5 else f"{number:.3g}"
 
 
 def _listed(array: Array) -> Any:
@@ -383,15 +395,9 @@ class _Setup:
     def evaluate(self, weights: Array, block: int | None) -> Optimum:
         return evaluate_at(self.groups, weights, joint=self.joint, block=block, seed=self.seed)
 
-    def limit(self, weights: Array) -> Optimum:
-        """What `weights` give as k → ∞: twice the figures at K less those at K/2, the 1/k term of both gone."""
-        whole = self.evaluate(weights, None)
-        half = self.evaluate(weights, int(self.groups.sizes[0]) // 2)
-        extrapolated = {
-            name: 2 * getattr(whole, name) - getattr(half, name)
-            for name in ("levels", "prompt_levels", "log_partition", "kl")
-        }
-        return replace(whole, **extrapolated)
+    @property
+    def half(self) -> int:
+        return int(self.groups.sizes[0]) // 2
 
 
 def _set_up(
@@ -500,7 +506,7 @@ def solve(
 
 def _to_the_limit(setup: _Setup, whole: Optimum) -> Optimum:
     """2λ_K − λ_{K/2}, clipped to the signs that the bounds allow, and what it gives as k → ∞."""
-    half = setup.optimise(int(setup.groups.sizes[0]) // 2)
+    half = setup.optimise(setup.half)
     if Status.BOUNDARY in (whole.status, half.status):
         raise ValueError(
             'candidates="limit" needs a palette inside what half of the pilot\'s candidates reach, got one on the '
@@ -512,11 +518,15 @@ def _to_the_limit(setup: _Setup, whole: Optimum) -> Optimum:
     lower, upper = setup.resolved.lower, setup.resolved.upper
     weights = np.where(np.isinf(lower), np.minimum(weights, 0), weights)
     weights = np.where(np.isinf(upper), np.maximum(weights, 0), weights)
-    at = setup.limit(weights)
-    # The error of the extrapolation is not bounded by those of its ends.
-    return replace(
-        at, error=np.full(len(weights), np.nan), kkt_residual=whole.kkt_residual, margin=whole.margin
-    )
+    # Both ends meet the palette, so their levels extrapolate far better than those of one λ at two k. The error of
+    # the extrapolation itself is not bounded by theirs.
+    return replace(_extrapolated(whole, half), weights=weights, error=np.full(len(weights), np.nan))
+
+
+def _extrapolated(whole: Optimum, half: Optimum) -> Optimum:
+    """Twice the figures at K less those at K/2: what is of order 1/k cancels."""
+    names = ("levels", "prompt_levels", "log_partition", "kl")
+    return replace(whole, **{name: 2 * getattr(whole, name) - getattr(half, name) for name in names})
 
 
 def _warn_of_lost_spread(setup: _Setup) -> None:
