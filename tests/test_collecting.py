@@ -201,7 +201,7 @@ def test_a_complete_value_named_by_its_line_is_not_even_opened(
 ) -> None:
     collect(tmp_path)
     first = score(tmp_path, {"length": "length"}, model="fake", quiet=True)
-    monkeypatch.setattr("valuepalette.rewards.opening.open_reward", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr("valuepalette.collecting.open_reward", lambda *_, **__: pytest.fail("opened"))
     assert score(tmp_path, {"length": "length"}, model="fake", quiet=True).table == first.table
 
 

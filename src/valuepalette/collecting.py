@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -18,17 +19,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from valuepalette.engines import Candidate, Engine, Prompt, Sampling
-from valuepalette.folders import alone, differences, digest, plain, read_json, replace_file, write_json
+from valuepalette.folders import (
+    MANIFEST,
+    alone,
+    begin,
+    differences,
+    digest,
+    plain,
+    read_json,
+    replace_file,
+    write_json,
+)
 from valuepalette.pilot import RESERVED, Pilot, PilotMetadata
 from valuepalette.progress import Progress
 from valuepalette.provenance import KEY
 from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
+from valuepalette.rewards.opening import open_reward
 
-__all__ = ["Opener", "finished", "sample", "score"]
+__all__ = ["Line", "finished", "sample", "score", "score_all"]
 
-Opener = Callable[[], Reward]
-_MANIFEST = "manifest.json"
+Line = Callable[[], Reward] | str | Mapping[str, object]
+"""A function that opens a reward, or a line of a study's `[values]`."""
+
 _FORMAT = 1
 
 
@@ -80,7 +93,9 @@ def sample(
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: pa.array(entries) for name, entries in columns.items()}
     with alone(folder):
-        _begin(folder, settings)
+        if any(folder.glob("part-*.parquet")) and not (folder / MANIFEST).is_file():
+            raise ValueError(f"{folder} holds parts but no {MANIFEST}: give a new folder")
+        begin(folder, settings, _FORMAT, values={})
         paths = _paths(folder, settings)
         missing = [(index, path) for index, path in enumerate(paths) if not path.exists()]
         drawn = len(prompts) - sum(len(prompts[i * shard : (i + 1) * shard]) for i, _ in missing)
@@ -99,7 +114,7 @@ def sample(
 
 def score(
     folder: str | os.PathLike[str],
-    rewards: Mapping[str, Opener | str | Mapping[str, object]],
+    rewards: Mapping[str, Line],
     *,
     model: str | None = None,
     again: Collection[str] = (),
@@ -116,83 +131,93 @@ def score(
     and where a value was scored by another version of its reward; name it in `again` to score it anew.
     """
     folder = Path(folder)
+    score_all([folder], rewards, model=model, again=again, quiet=quiet)
+    return _pilot(folder, _paths(folder, read_json(folder / MANIFEST, _FORMAT)))
+
+
+def score_all(
+    folders: Sequence[Path],
+    rewards: Mapping[str, Line],
+    *,
+    model: str | None = None,
+    again: Collection[str] = (),
+    quiet: bool = False,
+) -> None:
+    """As `score`, for folders that share their values: each reward is opened once for all of them."""
     unknown = [name for name in again if name not in rewards]
     if unknown:
         raise ValueError(f"again must name values among {', '.join(rewards)}; got {unknown[0]!r}")
-    if not (folder / _MANIFEST).is_file():
-        raise ValueError(f"folder must hold a {_MANIFEST}, as `sample` writes it; {folder} has none")
-    with alone(folder):
-        manifest = read_json(folder / _MANIFEST, _FORMAT)
-        paths = _paths(folder, manifest)
-        absent = sum(not path.exists() for path in paths)
-        if absent:
-            raise ValueError(f"{folder} lacks {absent} of its {len(paths)} parts: sample it to its end first")
-        for name, reward in rewards.items():
-            _score_value(folder, paths, name, reward, model, name in again, quiet)
-    return _pilot(folder, paths)
+    with ExitStack() as locks:
+        for folder in folders:
+            if not (folder / MANIFEST).is_file():
+                raise ValueError(f"folder must hold a {MANIFEST}, as `sample` writes it; {folder} has none")
+            locks.enter_context(alone(folder))
+            paths = _paths(folder, read_json(folder / MANIFEST, _FORMAT))
+            absent = sum(not path.exists() for path in paths)
+            if absent:
+                raise ValueError(
+                    f"{folder} lacks {absent} of its {len(paths)} parts: sample it to its end first"
+                )
+        for name, line in rewards.items():
+            spec = None if callable(line) else {"line": plain(line), "model": model}
+            waiting = [folder for folder in folders if not _settled(folder, name, spec)]
+            if not waiting:
+                continue
+            reward = line() if callable(line) else open_reward(name, line, model=model)
+            try:
+                for folder in waiting:
+                    _score_value(folder, name, reward, spec, name in again, quiet)
+            finally:
+                reward.close()
 
 
 def finished(folder: str | os.PathLike[str]) -> bool:
     """Whether every shard of `folder` has been sampled."""
-    manifest = Path(folder) / _MANIFEST
+    manifest = Path(folder) / MANIFEST
     return manifest.is_file() and all(p.exists() for p in _paths(Path(folder), read_json(manifest, _FORMAT)))
 
 
-def _score_value(
-    folder: Path,
-    paths: Sequence[Path],
-    name: str,
-    source: Opener | str | Mapping[str, object],
-    model: str | None,
-    again: bool,
-    quiet: bool,
-) -> None:
-    manifest = read_json(folder / _MANIFEST, _FORMAT)
+def _settled(folder: Path, name: str, spec: Mapping[str, Any] | None) -> bool:
+    """Whether every part was scored by this line, so that there is no need to open the reward."""
+    manifest = read_json(folder / MANIFEST, _FORMAT)
     recorded = manifest["values"].get(name)
-    spec = None if callable(source) else {"line": plain(source), "model": model}
-    if (
-        recorded
-        and spec == recorded["spec"] is not None
-        and all(_holds(path, name, recorded) for path in paths)
-    ):
-        return
-    reward = source() if callable(source) else _opened(name, source, model)
-    try:
-        entry = {
-            "version": reward.version,
-            "columns": {c.name: {"definition": c.definition, "scale": c.scale} for c in reward.columns},
-        }
-        if recorded and not again and any(_holds(path, name, recorded) for path in paths):
-            found = list(differences({key: recorded[key] for key in entry}, entry))
-            if found:
-                raise ValueError(
-                    f"value {name!r} in {folder} was scored otherwise ({'; '.join(found)}): "
-                    f"give it another name, or name it in `again` to score it anew"
-                )
-        for other, taken in manifest["values"].items():
-            shared = sorted(set(taken["columns"]) & set(entry["columns"]))
-            if other != name and shared:
-                raise ValueError(f"value {name!r} measures {shared[0]!r}, which {other!r} measures already")
-        entry = {"spec": spec, **entry}
-        if entry != recorded:
-            manifest["values"][name] = entry
-            write_json(folder / _MANIFEST, manifest)
-        missing = [path for path in paths if not _holds(path, name, entry)]
-        label = f"scoring {name} in {folder}"
-        with Progress(
-            label, len(paths), done=len(paths) - len(missing), unit="parts", quiet=quiet
-        ) as progress:
-            for path in missing:
-                _score_part(path, name, reward, entry)
-                progress.advance(1)
-    finally:
-        reward.close()
+    if recorded is None or spec is None or spec != recorded["spec"]:
+        return False
+    return all(_holds(path, name, recorded) for path in _paths(folder, manifest))
 
 
-def _opened(name: str, line: str | Mapping[str, object], model: str | None) -> Reward:
-    from valuepalette.rewards.opening import open_reward
-
-    return open_reward(name, line, model=model)
+def _score_value(
+    folder: Path, name: str, reward: Reward, spec: Mapping[str, Any] | None, again: bool, quiet: bool
+) -> None:
+    manifest = read_json(folder / MANIFEST, _FORMAT)
+    paths, recorded = _paths(folder, manifest), manifest["values"].get(name)
+    entry = {
+        "version": reward.version,
+        "columns": {c.name: {"definition": c.definition, "scale": c.scale} for c in reward.columns},
+    }
+    if recorded and not again and any(_holds(path, name, recorded) for path in paths):
+        found = list(differences({key: recorded[key] for key in entry}, entry))
+        if found:
+            raise ValueError(
+                f"value {name!r} in {folder} was scored otherwise ({'; '.join(found)}): "
+                f"give it another name, or name it in `again` to score it anew"
+            )
+    for other, taken in manifest["values"].items():
+        shared = sorted(set(taken["columns"]) & set(entry["columns"]))
+        if other != name and shared:
+            raise ValueError(f"value {name!r} measures {shared[0]!r}, which {other!r} measures already")
+    entry = {"spec": spec, **entry}
+    if entry != recorded:
+        manifest["values"][name] = entry
+        write_json(folder / MANIFEST, manifest)
+    missing = [path for path in paths if not _holds(path, name, entry)]
+    done = len(paths) - len(missing)
+    with Progress(
+        f"scoring {name} in {folder}", len(paths), done=done, unit="parts", quiet=quiet
+    ) as progress:
+        for path in missing:
+            _score_part(path, name, reward, entry)
+            progress.advance(1)
 
 
 def _score_part(path: Path, name: str, reward: Reward, entry: Mapping[str, Any]) -> None:
@@ -305,20 +330,6 @@ def _check_answers(
             raise ValueError(f"the engine must draw {k} candidates for prompt {number}, got {len(drawn)}")
         if logprobs and any(candidate.logprob is None for candidate in drawn):
             raise ValueError(f"the engine must give the logprob of each candidate; prompt {number} lacks one")
-
-
-def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Records the settings in a new folder; in one that was begun, refuses others."""
-    if not (folder / _MANIFEST).is_file():
-        if any(folder.glob("part-*.parquet")):
-            raise ValueError(f"{folder} holds parts but no {_MANIFEST}: give a new folder")
-        write_json(folder / _MANIFEST, {"format": _FORMAT, **settings, "values": {}})
-        return
-    recorded = read_json(folder / _MANIFEST, _FORMAT)
-    found = list(differences({key: recorded.get(key) for key in settings}, plain(settings)))
-    if found:
-        named = "; ".join(found)
-        raise ValueError(f"{folder} was begun with other settings ({named}): keep those or give a new folder")
 
 
 def _paths(folder: Path, settings: Mapping[str, Any]) -> list[Path]:

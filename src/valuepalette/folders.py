@@ -10,7 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["alone", "differences", "digest", "plain", "read_json", "replace_file", "write_json"]
+__all__ = [
+    "MANIFEST",
+    "alone",
+    "begin",
+    "differences",
+    "digest",
+    "plain",
+    "read_json",
+    "replace_file",
+    "write_json",
+]
+
+MANIFEST = "manifest.json"
+"""What a folder's numbers depend on."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -44,6 +57,22 @@ def read_json(path: Path, format: int) -> dict[str, Any]:
     if found != format:
         raise ValueError(f"{path} must be a JSON object of format {format}, got format {found!r}")
     return content
+
+
+def begin(folder: Path, settings: Mapping[str, Any], format: int, **beside: Any) -> None:
+    """Records the settings of a new folder in its manifest; in one that was begun, refuses others.
+
+    Raises ValueError that names each setting that differs, as old -> new. What is kept `beside` is not compared.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        write_json(manifest, {"format": format, **settings, **beside})
+        return
+    recorded = read_json(manifest, format)
+    found = list(differences({key: recorded.get(key) for key in settings}, plain(settings)))
+    if found:
+        named = "; ".join(found)
+        raise ValueError(f"{folder} was begun with other settings ({named}): keep those or give a new folder")
 
 
 @contextmanager
