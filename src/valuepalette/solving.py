@@ -15,12 +15,23 @@ import numpy as np
 from valuepalette.certificates import certificate_sentence
 from valuepalette.dual import Certificate, Optimum, Status, evaluate_at, optimise
 from valuepalette.feasibility import farthest
+from valuepalette.folders import digest
 from valuepalette.palette import Palette, Resolved, resolve
 from valuepalette.pilot import Pilot
 from valuepalette.tilting import Array, Groups, prompt_support, spread, tilted
 from valuepalette.uncertainty import gain_errors, level_errors, reach_error, weight_covariance
 
-__all__ = ["Figures", "Infeasible", "Proof", "Reach", "Solution", "levels", "reach", "solve"]
+__all__ = [
+    "Figures",
+    "Infeasible",
+    "Proof",
+    "Reach",
+    "Solution",
+    "levels",
+    "prompt_digests",
+    "reach",
+    "solve",
+]
 
 Candidates = int | Literal["limit"] | None
 
@@ -138,6 +149,7 @@ class Solution:
     certificate: Proof | None
     fingerprint: Mapping[str, Any]
     margin_of: Callable[[], float] = field(repr=False)
+    seen_of: Callable[[], frozenset[str]] = field(default=frozenset, repr=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -170,6 +182,11 @@ class Solution:
     def margin(self) -> float:
         """s*: by how much every bound could be tightened at once, in within-group standard deviations."""
         return self.margin_of()
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Digests of the pilot's prompts, so that an answer to one of them is recognised."""
+        return self.seen_of()
 
     def probabilities(self, features: Array) -> Array:
         """The chance of each of k candidates of one prompt to be the answer, shape (k,), for features (k, m).
@@ -232,6 +249,7 @@ class Solution:
                 "sentence": proof.sentence,
             },
             "fingerprint": dict(self.fingerprint),
+            "seen": sorted(self.seen),
         }
 
     @classmethod
@@ -252,7 +270,7 @@ class Solution:
         names, m = resolved.features, len(resolved.features)
         covariance = _array(data["weight_covariance"])
         proof = data["certificate"]
-        margin = float(_array(data["margin"]))
+        margin, seen = float(_array(data["margin"])), frozenset(data["seen"])
         return cls(
             status=Status[data["status"]],
             resolved=resolved,
@@ -287,6 +305,7 @@ class Solution:
             ),
             fingerprint=data["fingerprint"],
             margin_of=lambda: margin,
+            seen_of=lambda: seen,
         )
 
     @classmethod
@@ -571,7 +590,16 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
         certificate=proof,
         fingerprint=setup.pilot.metadata.to_dict(),
         margin_of=optimum.margin,
+        seen_of=lambda: frozenset(prompt_digests(setup.pilot)),
     )
+
+
+def prompt_digests(pilot: Pilot) -> list[str]:
+    """What tells a prompt by its text, one for each prompt of the pilot; none where it holds no texts."""
+    if not {"prompt", "messages"} & set(pilot.table.column_names):
+        return []
+    texts = pilot.texts()
+    return [digest(texts[row])[:16] for row in pilot.order[pilot.starts[:-1]]]
 
 
 def _proof(setup: _Setup, certificate: Certificate) -> Proof:

@@ -1,0 +1,476 @@
+"""Evaluation: what was asked against what was got, on prompts that had no part in solving.
+
+Everything is by prompt: the answers to one prompt stand or fall together, so standard errors are over prompts, and
+gains and win rates are paired. A target that binds is met with equality, so "is the level above the target" would be
+a coin toss for ever; the verdict allows a tolerance, and says when the prompts are too few for one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from valuepalette.folders import differences, plain, read_json, write_json
+from valuepalette.judging import Choices, Verdict, errors, judge, wins
+from valuepalette.palette import GRID
+from valuepalette.pilot import Pilot
+from valuepalette.solving import Solution, prompt_digests
+from valuepalette.tabulating import bounds, cut, decimals, number, table, with_error
+from valuepalette.tilting import Array
+
+__all__ = ["Evaluation", "Measured", "Verdict", "evaluate"]
+
+FORMAT = 1
+
+
+class HasPilot(Protocol):
+    """Answers as a decoder returns them."""
+
+    @property
+    def pilot(self) -> Pilot: ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One value on the prompts of an evaluation. A number that is not to be had is nan.
+
+    asked         the palette's entry, "free" where none; lower, upper are its bounds
+    level, se     expected over the decoder's choice; the error is over prompts and carries the pilot's share
+    drawn         the same of the answers that were drawn
+    base          the base model's level on the same prompts
+    gain          level − base, paired by prompt
+    promised      the level that the solution predicted
+    quantile      the share of the base distribution below the level
+    win_rate      how often an answer beats one of the base model's to the same prompt
+    tolerance     by how much a bound may be missed
+    verdict       None where nothing is asked
+    needed        how many prompts would decide, inf where only a larger pilot would; nan unless undecided
+    check         a second opinion: measured, never optimised
+    """
+
+    name: str
+    asked: str
+    lower: float
+    upper: float
+    level: float
+    se: float
+    drawn: float
+    drawn_se: float
+    base: float
+    gain: float
+    gain_se: float
+    promised: float
+    quantile: float
+    win_rate: float
+    win_rate_se: float
+    tolerance: float
+    verdict: Verdict | None
+    needed: float
+    check: bool
+
+
+@dataclass(frozen=True)
+class Evaluation(Mapping[str, Measured]):
+    """What was asked and what was got: a mapping from the names of values to `Measured`; `str()` is the table.
+
+    rows           the palette's values, then free ones, then checks
+    prompts        M, on which it was measured; own_prompts of them were the pilot's
+    candidates     of each prompt; None where they differ
+    pilot_prompts  N, on which the solution was found
+    kl, kl_se      KL from the base in nats, by the probabilities of the candidates; nan without those
+    effective      how many candidates are in play, exp of the mean entropy
+    promised_kl    what the solution predicted
+    confidence     of the intervals behind the verdicts
+    tolerance      in within-prompt standard deviations
+    ties           what a tie counts as in win rates
+    """
+
+    rows: tuple[Measured, ...]
+    prompts: int
+    own_prompts: int
+    candidates: int | None
+    pilot_prompts: int
+    kl: float
+    kl_se: float
+    effective: float
+    promised_kl: float
+    confidence: float
+    tolerance: float
+    ties: Literal["half", "lose"]
+
+    def __getitem__(self, name: str) -> Measured:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"{name!r} is none of {', '.join(self)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.name for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def met(self) -> bool:
+        """Whether everything that was asked is met."""
+        return all(row.verdict in (None, Verdict.MET) for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON without nan: a number that is not to be had is null, and so is an open bound."""
+        content = {name: _or_null(entry) for name, entry in vars(self).items()}
+        rows: list[dict[str, Any]] = []
+        for row in self.rows:
+            entries = {name: _or_null(entry) for name, entry in asdict(row).items()}
+            entries["verdict"] = row.verdict.name if row.verdict else None
+            entries["needed"] = "more pilot" if row.needed == math.inf else entries["needed"]
+            rows.append(entries)
+        return {"valuepalette": "evaluation", "format": FORMAT, **content, "rows": rows}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """What `to_dict` made."""
+        missing = {"candidates": None}
+        content = {
+            name: _or_nan(data[name], missing.get(name, math.nan)) for name in cls.__dataclass_fields__
+        }
+        rows: list[Measured] = []
+        for row in data["rows"]:
+            missing = {"lower": -math.inf, "upper": math.inf, "verdict": None}
+            fields = Measured.__dataclass_fields__
+            entries = {name: _or_nan(row[name], missing.get(name, math.nan)) for name in fields}
+            entries["verdict"] = Verdict[row["verdict"]] if row["verdict"] else None
+            entries["needed"] = math.inf if row["needed"] == "more pilot" else entries["needed"]
+            rows.append(Measured(**entries))
+        return cls(**{**content, "rows": tuple(rows)})
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON; `load` reads it back."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_json(Path(path), self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Evaluation:
+        """What `save` wrote; a file that is something else is refused with one line."""
+        try:
+            return cls.from_dict(read_json(Path(path), FORMAT))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"path must name an evaluation written by save, got {path}: {error}") from None
+
+    def __str__(self) -> str:
+        return "\n".join(_text(self))
+
+    def __repr__(self) -> str:
+        verdicts = [f"{row.name} {row.verdict.name.lower()}" for row in self.rows if row.verdict]
+        return f"Evaluation({self.prompts} prompts: {', '.join(verdicts) or 'nothing asked'})"
+
+
+def evaluate(
+    answers: Pilot | HasPilot,
+    solution: Solution,
+    base: Pilot | HasPilot | None = None,
+    *,
+    confidence: float = 0.95,
+    tolerance: float = 0.1,
+    ties: Literal["half", "lose"] = "half",
+    checks: Sequence[str] = (),
+    allow_mismatch: bool = False,
+) -> Evaluation:
+    """Judges answers to fresh prompts by the palette of `solution`.
+
+    answers     a decoder's: k scored candidates for each prompt with their `probability`, one `drawn`. Without
+                probabilities the drawn ones count; without either, all alike (the answers of a tuned model)
+    base        what the base model, or another method, answers to the same prompts; None for the candidates
+                themselves, of which the base model would give any
+    confidence  of the two-sided intervals behind the verdicts
+    tolerance   by how many within-prompt standard deviations a bound may be missed
+    ties        count "half" in win rates, or "lose" (the paper's rule)
+    checks      values that are a second opinion; those that the solution does not know are
+
+    With s_g the expected level of prompt g, on M prompts and a solution found on N, se² = Var_g(s_g) (1/N + 1/M).
+    A bound c is *met* if the interval ends no lower than c − tolerance; else *missed* if it ends below c; else
+    *undecided*. Win rates against the candidates themselves hold out each in turn as the base's answer, so they are
+    those of k − 1 candidates: a little low.
+
+    Warns where prompts are the pilot's own. Raises ValueError where a value is measured otherwise than the
+    solution's, unless `allow_mismatch`.
+
+    >>> pilot = Pilot.from_arrays(
+    ...     {"humor": [0.0, 1.0, 2.0, 2.0]}, prompt_id=[0, 0, 1, 1], columns={"probability": [0.25, 0.75, 0.5, 0.5]}
+    ... )
+    >>> judged = evaluate(pilot, Solution.from_weights(pilot, {"humor": np.log(3)}))
+    >>> judged["humor"].level, judged["humor"].gain
+    (1.375, 0.125)
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be at least 0 and finite, got {tolerance}")
+    if ties not in ("half", "lose"):
+        raise ValueError(f'ties must be "half" or "lose", got {ties!r}')
+    pilot = answers if isinstance(answers, Pilot) else answers.pilot
+    other = base if isinstance(base, Pilot) or base is None else base.pilot
+    names = _names(pilot, solution)
+    if unknown := [name for name in checks if name not in names]:
+        raise ValueError(f"checks must name values among {', '.join(names)}, got {unknown[0]!r}")
+    if not allow_mismatch:
+        _check_rewards(solution, pilot)
+    own = sum(digest in solution.seen for digest in prompt_digests(pilot))
+    if own:
+        warnings.warn(
+            f"{own} of {pilot.prompts} prompts are the pilot's own, on which the solution was found: "
+            "levels there are promised, not tested",
+            stacklevel=2,
+        )
+
+    ours, drawn = _choices(pilot, names), _drawn(pilot, names)
+    weighed = "probability" in pilot.table.column_names
+    theirs: Choices | None = None
+    if other is not None:
+        theirs = _matched(_choices(other, names), other, pilot)
+    elif weighed or "drawn" in pilot.table.column_names:
+        theirs = ours.even()
+    unknown_by_prompt = np.full_like(ours.levels, np.nan)
+    base_levels = unknown_by_prompt if theirs is None else theirs.levels
+    won = unknown_by_prompt
+    if theirs is not None:
+        won = wins(ours, None if other is None else theirs, 0.5 if ties == "half" else 0.0)
+
+    a = pilot.groups(solution.weighting).weights
+    M, N = 1 / float(a @ a), solution.prompts
+    level = a @ ours.levels
+    variance = M * errors(ours.levels, a) ** 2
+    gain_variance = M * errors(ours.levels - base_levels, a) ** 2
+    columns = {
+        "level": level,
+        "se": np.sqrt(variance * (1 / M + 1 / N)),
+        "drawn": a @ drawn,
+        "drawn_se": np.sqrt(errors(drawn, a) ** 2 + variance / N),
+        "base": a @ base_levels,
+        "gain": a @ (ours.levels - base_levels),
+        "gain_se": np.sqrt(gain_variance * (1 / M + 1 / N)),
+        "quantile": np.full(len(names), np.nan) if theirs is None else a @ theirs.below(level),
+        "win_rate": a @ won,
+        "win_rate_se": errors(won, a),
+    }
+    deviations = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rows: list[Measured] = []
+    for i, name in enumerate(names):
+        numbers = {column: float(entries[i]) for column, entries in columns.items()}
+        if name not in solution.features:
+            rows.append(_unasked(name, numbers, check=True))
+            continue
+        at = solution.features.index(name)
+        lower, upper = float(solution.lower[at]), float(solution.upper[at])
+        allowed = tolerance * float(solution.spread[at])
+        verdict, needed = judge(
+            numbers["level"],
+            float(variance[i]),
+            lower,
+            upper,
+            tolerance=allowed,
+            deviations=deviations,
+            prompts=M,
+            pilot_prompts=N,
+        )
+        numbers["quantile"] = float(np.interp(level[i], solution.resolved.quantiles[at], GRID))
+        row = _unasked(name, numbers, check=name in checks)
+        rows.append(
+            replace(
+                row,
+                asked=solution.resolved.asked[at],
+                lower=lower,
+                upper=upper,
+                promised=solution.levels[name],
+                tolerance=allowed,
+                verdict=verdict,
+                needed=needed,
+            )
+        )
+    kl = np.log(pilot.sizes) - ours.entropy
+    return Evaluation(
+        rows=tuple(sorted(rows, key=lambda row: (row.check, row.verdict is None))),
+        prompts=pilot.prompts,
+        own_prompts=own,
+        candidates=pilot.candidates,
+        pilot_prompts=N,
+        kl=float(a @ kl) if weighed else math.nan,
+        kl_se=float(errors(kl[:, None], a)[0]) if weighed else math.nan,
+        effective=float(np.exp(a @ ours.entropy)) if weighed else math.nan,
+        promised_kl=solution.kl,
+        confidence=confidence,
+        tolerance=tolerance,
+        ties=ties,
+    )
+
+
+def _unasked(name: str, numbers: Mapping[str, float], *, check: bool) -> Measured:
+    return Measured(
+        name,
+        "free",
+        -math.inf,
+        math.inf,
+        **numbers,
+        promised=math.nan,
+        tolerance=math.nan,
+        verdict=None,
+        needed=math.nan,
+        check=check,
+    )
+
+
+def _names(pilot: Pilot, solution: Solution) -> list[str]:
+    """The solution's features that were measured, then the answers' other values."""
+    asked = dict(zip(solution.features, solution.resolved.asked, strict=True))
+    if absent := [name for name, text in asked.items() if text != "free" and name not in pilot.values]:
+        raise ValueError(
+            f"answers must be scored by what the solution asks of; {', '.join(absent)} is not among "
+            f"{', '.join(pilot.values) or 'none'}"
+        )
+    known = [name for name in solution.features if name in pilot.values]
+    return known + [name for name in pilot.values if name not in asked]
+
+
+def _values(pilot: Pilot, names: Sequence[str]) -> Array:
+    """Shape (n, m); nan where the table does not have a value."""
+    absent = [name for name in names if name not in pilot.values]
+    whole = np.column_stack([pilot.array, np.full((pilot.rows, len(absent)), np.nan)])
+    have = [*pilot.values, *absent]
+    return whole[:, [have.index(name) for name in names]]
+
+
+def _choices(pilot: Pilot, names: Sequence[str]) -> Choices:
+    """The rows of each prompt with their probabilities: recorded; else the drawn row's is one; else all alike."""
+    index, columns = pilot.prompt_index, pilot.table.column_names
+    if "probability" in columns:
+        chance = np.asarray(pilot.table["probability"].fill_null(np.nan), float)
+        total = np.bincount(index, np.where(chance >= 0, chance, np.nan), minlength=pilot.prompts)
+        # A negated test, so that nan fails it too.
+        if (wrong := ~(np.abs(total - 1) <= 1e-6)).any():
+            prompt = pilot.column("prompt_id")[int(np.argmax(wrong))]
+            raise ValueError(
+                "probability must be at least 0 and sum to one over the candidates of a prompt, which it does not for "
+                f"prompt_id {prompt!r}"
+            )
+    elif "drawn" in columns:
+        chance = np.asarray(pilot.table["drawn"]).astype(float)
+        _drawn(pilot, names)
+    else:
+        chance = 1 / pilot.sizes[index]
+    order, cuts = pilot.order, pilot.starts[1:-1]
+    return Choices(np.split(_values(pilot, names)[order], cuts), np.split(chance[order], cuts))
+
+
+def _drawn(pilot: Pilot, names: Sequence[str]) -> Array:
+    """The values of the answers that were drawn, shape (M, m); nan where none is marked."""
+    out = np.full((pilot.prompts, len(names)), np.nan)
+    if "drawn" in pilot.table.column_names:
+        marked = np.flatnonzero(np.asarray(pilot.table["drawn"]))
+        count = np.bincount(pilot.prompt_index[marked], minlength=pilot.prompts)
+        if (count != 1).any():
+            g = int(np.argmax(count != 1))
+            prompt = pilot.column("prompt_id")[g]
+            raise ValueError(
+                f"drawn must mark one answer for each prompt, got {count[g]} for prompt_id {prompt!r}"
+            )
+        out[pilot.prompt_index[marked]] = _values(pilot, names)[marked]
+    return out
+
+
+def _matched(theirs: Choices, other: Pilot, pilot: Pilot) -> Choices:
+    """Another table's answers in the order of this one's prompts."""
+    place = {key: g for g, key in enumerate(_keys(other))}
+    keys = _keys(pilot)
+    if missing := [key for key in keys if key not in place]:
+        raise ValueError(
+            f"base must answer the same prompts; {len(missing)} of {len(keys)} are not in it, such as "
+            f"{cut(missing[0], 60)}"
+        )
+    at = [place[key] for key in keys]
+    return Choices([theirs.rows[g] for g in at], [theirs.chances[g] for g in at])
+
+
+def _keys(pilot: Pilot) -> list[str]:
+    """What tells prompts apart across tables: their text, or their number where they have none."""
+    if not {"prompt", "messages"} & set(pilot.table.column_names):
+        return [json.dumps(entry) for entry in pilot.column("prompt_id").tolist()]
+    texts = pilot.texts()
+    return [json.dumps(texts[row]) for row in pilot.order[pilot.starts[:-1]]]
+
+
+def _check_rewards(solution: Solution, pilot: Pilot) -> None:
+    """Values must be measured as the solution's were; what is not recorded is not compared."""
+    here = plain(pilot.metadata.to_dict())["rewards"]
+    found: list[str] = []
+    for name, about in (solution.fingerprint.get("rewards") or {}).items():
+        now = here.get(name, {})
+        both = [key for key in ("definition", "version", "scale") if key in about and key in now]
+        found += differences({key: about[key] for key in both}, {key: now[key] for key in both}, name)
+    if found:
+        raise ValueError(
+            f"values are measured otherwise than the solution's ({'; '.join(found)}): score the answers anew, or say "
+            "allow_mismatch=True"
+        )
+
+
+def _or_null(entry: Any) -> Any:
+    return None if isinstance(entry, float) and not math.isfinite(entry) else entry
+
+
+def _or_nan(entry: Any, missing: Any) -> Any:
+    return missing if entry is None else entry
+
+
+_HEADS = ("", "asked", "target", "level", "drawn", "base", "gain", "rank", "wins", "")
+_SPARE = (4, 7, 1, 8, 5)
+
+
+def _text(judged: Evaluation) -> Iterator[str]:
+    """The evaluation in lines of at most 100 characters."""
+    k = judged.candidates
+    kind = "unseen prompts"
+    if judged.own_prompts:
+        kind = f"prompts, {judged.own_prompts:,} of them the pilot's own"
+    chosen = f", one of k = {k} candidates" if k and k > 1 else ""
+    yield f"{judged.prompts:,} {kind}{chosen}; solved on {judged.pilot_prompts:,}; ± one standard error, by prompt"
+    yield ""
+    yield from table(_HEADS, [_cells(row) for row in judged.rows], left=(0, 1, 9), spare=_SPARE)
+    yield ""
+    if not math.isnan(judged.kl):
+        spent = f"KL from the base {with_error(judged.kl, judged.kl_se, 2)} nats, predicted {judged.promised_kl:.2f}"
+        yield spent + (f"; {judged.effective:.1f} of {k} candidates in play" if k else "")
+    if any(row.verdict for row in judged.rows):
+        yield (
+            f"met: with {judged.confidence:.3g} confidence at most {judged.tolerance:g} within-prompt sd "
+            "short of the target"
+        )
+    for row in judged.rows:
+        if row.verdict is Verdict.UNDECIDED and not math.isnan(row.needed):
+            more = "only a larger pilot" if row.needed == math.inf else f"about {row.needed:,.0f} prompts"
+            yield f"{cut(row.name, 40)}: {more} would decide"
+    if any(row.check for row in judged.rows):
+        yield "check: a second opinion, measured and never optimised"
+
+
+def _cells(row: Measured) -> tuple[str, ...]:
+    places = decimals(row.gain_se, row.se, level=row.level)
+    verdict = row.verdict.name.lower() if row.verdict else "check" if row.check else ""
+    return (
+        row.name,
+        row.asked,
+        bounds(row.lower, row.upper, places),
+        with_error(row.level, row.se, places),
+        number(row.drawn, places),
+        number(row.base, places),
+        with_error(row.gain, row.gain_se, places, "+"),
+        "" if math.isnan(row.quantile) else f"q{100 * row.quantile:.0f}",
+        with_error(100 * row.win_rate, 100 * row.win_rate_se, 0) + ("" if math.isnan(row.win_rate) else "%"),
+        verdict,
+    )
