@@ -37,7 +37,7 @@ from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
 from valuepalette.rewards.opening import open_reward
 
-__all__ = ["Line", "finished", "sample", "score", "score_all"]
+__all__ = ["Line", "finished", "sample", "score", "score_all", "unscored"]
 
 Line = Callable[[], Reward] | str | Mapping[str, object]
 """A function that opens a reward, or a line of a study's `[values]`."""
@@ -177,13 +177,22 @@ def finished(folder: str | os.PathLike[str]) -> bool:
     return manifest.is_file() and all(p.exists() for p in _paths(Path(folder), read_json(manifest, _FORMAT)))
 
 
+def unscored(folder: str | os.PathLike[str], names: Collection[str]) -> list[str]:
+    """The values among `names` that some part of `folder` still lacks."""
+    folder = Path(folder)
+    manifest = read_json(folder / MANIFEST, _FORMAT)
+    paths, recorded = _paths(folder, manifest), manifest["values"]
+    return [
+        name
+        for name in names
+        if name not in recorded or not all(_holds(path, name, recorded[name]) for path in paths)
+    ]
+
+
 def _settled(folder: Path, name: str, spec: Mapping[str, Any] | None) -> bool:
     """Whether every part was scored by this line, so that there is no need to open the reward."""
-    manifest = read_json(folder / MANIFEST, _FORMAT)
-    recorded = manifest["values"].get(name)
-    if recorded is None or spec is None or spec != recorded["spec"]:
-        return False
-    return all(_holds(path, name, recorded) for path in _paths(folder, manifest))
+    recorded = read_json(folder / MANIFEST, _FORMAT)["values"].get(name)
+    return bool(recorded and spec and spec == recorded["spec"] and not unscored(folder, [name]))
 
 
 def _score_value(

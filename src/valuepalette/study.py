@@ -1,0 +1,266 @@
+"""A study: one file that says what, one folder that holds what came of it; each step can be killed and run again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from valuepalette import collecting
+from valuepalette.decoding import choose
+from valuepalette.engines import Engine, Prompt
+from valuepalette.evaluation import Evaluation, evaluate
+from valuepalette.folders import alone, begin, digest
+from valuepalette.pilot import Pilot, read_prompts
+from valuepalette.settings import Settings, read_settings
+from valuepalette.solving import Infeasible, Solution, solve
+
+__all__ = ["Prompts", "Study"]
+
+_FORMAT = 1
+_METHOD = "decoding"
+
+
+class Prompts(list[Prompt]):
+    """Prompts, all different, with the columns that belong to them; `repeated` of the file's were left out."""
+
+    def __init__(
+        self, prompts: Sequence[Prompt], columns: Mapping[str, Sequence[Any]], repeated: int = 0
+    ) -> None:
+        super().__init__(prompts)
+        self.columns, self.repeated = columns, repeated
+
+    def chosen(self, rows: Sequence[int]) -> Prompts:
+        """Some of them, in the order given."""
+        columns = {name: [entries[row] for row in rows] for name, entries in self.columns.items()}
+        return Prompts([self[row] for row in rows], columns, self.repeated)
+
+
+class Study:
+    """The steps of a study. What takes long, sampling and scoring, goes on where it stopped; the rest is redone.
+
+        study = Study.read("study.toml")
+        study.sample()
+        study.score()
+        for name in study.palettes:
+            print(study.evaluate(name))
+
+    `open_engine` and `rewards` stand in for what the file names: a function that opens the engine, and functions that
+    open rewards, by the name of the value.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_engine: Callable[[], Engine] | None = None,
+        rewards: Mapping[str, collecting.Line] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.folder = settings.folder
+        self._open_engine = open_engine
+        self._rewards = {**settings.values, **(rewards or {})}
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], **stand_ins: Any) -> Study:
+        """Reads and checks the file; see `settings.read_settings` for what is refused."""
+        return cls(read_settings(path), **stand_ins)
+
+    @property
+    def palettes(self) -> tuple[str, ...]:
+        return tuple(self.settings.palettes)
+
+    def prompts(self) -> tuple[Prompts, Prompts | None]:
+        """The pilot's prompts, and those held out: a share drawn by the seed, or a file of their own."""
+        settings = self.settings
+        own = self._read_prompts(settings.prompts_path)
+        if settings.held_out_path is not None:
+            return own, self._read_prompts(settings.held_out_path)
+        if settings.held_out is None:
+            return own, None
+        out = round(settings.held_out * len(own))
+        if not 0 < out < len(own):
+            raise ValueError(
+                f"[prompts] held_out must leave a prompt on both sides, got {settings.held_out} of {len(own)} prompts"
+            )
+        order = np.random.default_rng(settings.seed).permutation(len(own)).tolist()
+        return own.chosen(sorted(order[out:])), own.chosen(sorted(order[:out]))
+
+    def sample(self, *, quiet: bool = False) -> None:
+        """Draws the candidates of the pilot and of the prompts held out; opens the model only if some are missing."""
+        settings = self.settings
+        own, out = self.prompts()
+        sampling = {**asdict(settings.sampling), "stop": list(settings.sampling.stop)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with alone(self.folder):
+            begin(
+                self.folder,
+                {
+                    "model": {"id": settings.model, "dtype": settings.dtype, **sampling},
+                    "prompts": _told(own),
+                    "held_out": _told(out),
+                    "pilot": {
+                        "candidates": settings.candidates,
+                        "held_out_candidates": self._held_out_candidates if out else None,
+                        "shard": settings.shard,
+                        "logprobs": settings.logprobs,
+                    },
+                    "run": {"seed": settings.seed},
+                },
+                _FORMAT,
+            )
+        wanted = [("pilot", own, settings.candidates)]
+        if out is not None:
+            wanted.append(("held_out", out, self._held_out_candidates))
+        if all(collecting.finished(self.folder / name) for name, _, _ in wanted):
+            return
+        engine = self._engine()
+        try:
+            for name, prompts, k in wanted:
+                collecting.sample(
+                    engine,
+                    prompts,
+                    self.folder / name,
+                    k=k,
+                    sampling=settings.sampling,
+                    seed=settings.seed,
+                    columns=prompts.columns,
+                    shard=settings.shard,
+                    logprobs=settings.logprobs,
+                    quiet=quiet,
+                )
+        finally:
+            engine.close()
+
+    def score(self, *, again: Collection[str] = (), quiet: bool = False) -> None:
+        """Measures every value on both sets of candidates, one reward at a time; `again` names those to redo."""
+        folders = [self._sampled("pilot")]
+        if self._holds_out:
+            folders.append(self._sampled("held_out"))
+        collecting.score_all(folders, self._rewards, model=self.settings.model, again=again, quiet=quiet)
+
+    def pilot(self) -> Pilot:
+        """The scored pilot."""
+        return self._scored("pilot")
+
+    def held_out(self) -> Pilot:
+        """The scored candidates of the prompts held out."""
+        if not self._holds_out:
+            raise ValueError(
+                "[prompts] must have held_out or held_out_path, since palettes are tried on other prompts"
+            )
+        return self._scored("held_out")
+
+    def solve(self, palette: str) -> Solution:
+        """Solves a palette of the study and writes `solutions/<palette>.json`, also where it is infeasible."""
+        settings = self.settings
+        if palette not in settings.palettes:
+            raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
+        wanted = settings.palettes[palette]
+        pilot = self.pilot()
+        for value in wanted.entries:
+            if value in self._checks(pilot):
+                raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
+        solution = solve(pilot, wanted, seed=settings.seed, on_infeasible="return", **settings.solve)
+        path = self.folder / "solutions" / f"{palette}.json"
+        path.parent.mkdir(exist_ok=True)
+        solution.save(path)
+        return solution
+
+    def decode(self, palette: str) -> Pilot:
+        """Answers the prompts held out as the palette asks, from the candidates that are there.
+
+        Writes `answers/decoding/<palette>.parquet`: every candidate with its probability, and the one drawn. Raises
+        Infeasible where the palette cannot be had.
+        """
+        return self._decoded(palette)[0]
+
+    def evaluate(self, palette: str) -> Evaluation:
+        """What was asked against what was got on the prompts held out; writes `evaluation/decoding/<palette>.json`."""
+        answers, solution = self._decoded(palette)
+        judged = evaluate(answers, solution, checks=self._checks(answers))
+        judged.save(self.folder / "evaluation" / _METHOD / f"{palette}.json")
+        return judged
+
+    def _decoded(self, palette: str) -> tuple[Pilot, Solution]:
+        out = self.held_out()
+        solution = self.solve(palette)
+        if solution.certificate is not None:
+            raise Infeasible(solution)
+        k = None if isinstance(solution.candidates, int) else out.candidates
+        answers = choose(out, solution, seed=self.settings.seed, candidates=k)
+        answers.write(self.folder / "answers" / _METHOD / f"{palette}.parquet")
+        return answers, solution
+
+    @property
+    def _holds_out(self) -> bool:
+        return self.settings.held_out is not None or self.settings.held_out_path is not None
+
+    @property
+    def _held_out_candidates(self) -> int:
+        """What a decoder draws: the k that is solved for."""
+        k = self.settings.solve.get("candidates")
+        return k if isinstance(k, int) else self.settings.candidates
+
+    def _engine(self) -> Engine:
+        if self._open_engine is not None:
+            return self._open_engine()
+        from valuepalette.engines.opening import open_engine
+
+        return open_engine(self.settings.model, dtype=self.settings.dtype, device=self.settings.device)
+
+    def _read_prompts(self, path: Path) -> Prompts:
+        return _distinct(
+            read_prompts(path, self.settings.prompts_format, self.settings.columns).to_pylist(), path
+        )
+
+    def _sampled(self, name: str) -> Path:
+        folder = self.folder / name
+        if not collecting.finished(folder):
+            raise ValueError(f"{folder} is not sampled to its end: sample the study first")
+        return folder
+
+    def _scored(self, name: str) -> Pilot:
+        folder = self._sampled(name)
+        missing = collecting.unscored(folder, self._rewards)
+        if missing:
+            raise ValueError(f"{folder} is not scored by {', '.join(missing)}: score the study first")
+        return Pilot.read(folder)
+
+    def _checks(self, pilot: Pilot) -> list[str]:
+        """The columns of the rewards that are second opinions."""
+        about = pilot.metadata.rewards
+        return [value for value in pilot.values if about[value]["reward"] in self.settings.checks]
+
+
+def _told(prompts: Prompts | None) -> dict[str, Any] | None:
+    if prompts is None:
+        return None
+    return {"count": len(prompts), "sha256": digest([list(prompts), prompts.columns])}
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]], path: Path) -> Prompts:
+    """Each prompt once: equal prompts would get equal candidates, and count for two where there is one."""
+    prompts: list[Prompt] = []
+    columns: dict[str, list[Any]] = {name: [] for name in rows[0] if name not in ("prompt", "messages")}
+    first: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        text = row.get("prompt")
+        prompt: Prompt = row["messages"] if text is None else text
+        place = first.setdefault(digest(prompt), len(prompts))
+        if place == len(prompts):
+            prompts.append(prompt)
+            for name, entries in columns.items():
+                entries.append(row[name])
+            continue
+        for name, entries in columns.items():
+            if entries[place] != row[name]:
+                raise ValueError(
+                    f"{path.name}: row {number} (from 0), column {name}: differs from an equal prompt's before, "
+                    f"{row[name]!r} and {entries[place]!r}"
+                )
+    return Prompts(prompts, columns, len(rows) - len(prompts))
