@@ -87,7 +87,7 @@ class Description:
         lines = [_name("value") + "".join(f"{head:>8}" for head in heads)]
         for i, value in enumerate(self.values):
             share = f"{self.within[i]:8.0%}" if np.isfinite(self.within[i]) else f"{'–':>8}"
-            lines.append(_name(value) + "".join(_number(column[i]) for column in columns) + share)
+            lines.append(_name(value) + "".join(_numbers([column[i] for column in columns])) + share)
         return "\n".join(
             [
                 *lines,
@@ -105,8 +105,8 @@ class Description:
             _name("value") + "".join(f"{head:>16}" for head in heads),
         ]
         for i, value in enumerate(self.values):
-            pairs = (_number(self.lowest[j, i]) + _number(self.highest[j, i]) for j in shown)
-            lines.append(_name(value) + "".join(pairs))
+            pairs = [end[j, i] for j in shown for end in (self.lowest, self.highest)]
+            lines.append(_name(value) + "".join(_numbers(pairs)))
         return "\n".join(lines)
 
     def _correlations(self) -> str:
@@ -209,12 +209,21 @@ def _name(name: str, width: int = 18) -> str:
     return f"{name if len(name) < width else name[: width - 2] + '…':<{width}}"
 
 
-def _number(number: float) -> str:
-    """Eight characters: three decimals where they fit, else as many digits as do."""
-    for form in (".3f", ".2f", ".1f", ".1e", ".0e"):
-        if len(text := f"{number:{form}}") <= 7 and (form != ".3f" or number == 0 or abs(number) >= 0.001):
-            return f"{text:>8}"
-    return f"{number:8.0e}"
+def _numbers(numbers: Sequence[float]) -> list[str]:
+    """Eight characters each, a blank first: one number of decimals for all, as many as fit; else powers of ten."""
+    largest = max(map(abs, numbers), default=0)
+    if largest == 0 or 0.01 <= largest < 999_999:
+        decimals = 3 if largest < 100 else 2 if largest < 1000 else 1 if largest < 10_000 else 0
+        return [f"{round(float(number), decimals) + 0.0:8.{decimals}f}" for number in numbers]  # no -0
+    return [f"{_power(number):>8}" for number in numbers]
+
+
+def _power(number: float) -> str:
+    texts = (
+        f"{number:.{digits}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+        for digits in (1, 0)
+    )
+    return "0" if number == 0 else next((text for text in texts if len(text) <= 7), "…")
 
 
 def _share(number: float) -> str:

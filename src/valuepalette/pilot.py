@@ -107,9 +107,9 @@ class Pilot:
             conversations = [
                 None if text is not None else prompt for text, prompt in zip(texts, prompts, strict=True)
             ]
-            if any(texts) or not any(conversations):
+            if any(text is not None for text in texts):
                 table["prompt"] = pa.array(texts, pa.large_string())
-            if any(conversations):
+            if any(conversation is not None for conversation in conversations):
                 table["messages"] = _array("prompts", conversations, MESSAGES)
         if responses is not None:
             table["response"] = _array("responses", responses, pa.large_string())
@@ -382,7 +382,7 @@ def _array(name: str, entries: Any, kind: pa.DataType | None = None) -> pa.Array
     if isinstance(entries, pa.Array | pa.ChunkedArray):
         return entries
     try:
-        return pa.array(entries if isinstance(entries, np.ndarray) else list(entries), kind)
+        return pa.array(entries.copy() if isinstance(entries, np.ndarray) else list(entries), kind)
     except (pa.ArrowException, TypeError) as error:
         line = (str(error).splitlines() or ["not an array"])[0]
         raise ValueError(f"{name} must be an array with an entry per row: {line}") from None

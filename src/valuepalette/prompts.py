@@ -127,7 +127,8 @@ def encoded(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     """Numbers of the distinct entries, in order of first appearance, shape (n,); a null is an entry like others."""
     if not isinstance(column, pa.ChunkedArray):
         column = pa.chunked_array([column])
-    codes = column.dictionary_encode(null_encoding="encode").unify_dictionaries()
+    # Arrow gives all chunks one dictionary.
+    codes = column.dictionary_encode(null_encoding="encode")
     return np.concatenate([np.asarray(chunk.indices, np.int64) for chunk in codes.chunks])
 
 

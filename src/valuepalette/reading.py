@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,9 +79,7 @@ def read_source(source: object, format: str | None = None) -> Source:
     else:
         table = _in_memory(source)
         found = Source(table, (("table", table.num_rows),))
-    names = found.table.column_names
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{found.name}: column {repeated[0]} is there twice")
+    _refuse_repeats(found.table.column_names, found.name)
     if not found.table.num_rows:
         raise ValueError(f"{found.name}: holds no rows")
     return found
@@ -126,12 +125,28 @@ def _in_memory(source: Any) -> pa.Table:
     except pa.ArrowException as error:
         if pandas:
             for name in source.columns:
-                _array([None if entry != entry else entry for entry in source[name]], "table", str(name))
+                _array([None if _is_nan(entry) else entry for entry in source[name]], "table", str(name))
         raise ValueError(f"table: {_first_line(error)}") from None
+    _refuse_repeats(table.column_names, "table")
     # A pandas index without a name is a row number, not data.
     kept = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
     metadata = {key: text for key, text in (table.schema.metadata or {}).items() if key != b"pandas"}
-    return table.select(kept).replace_schema_metadata(metadata)
+    owned = {name: _owned(table[name]) for name in kept}
+    return pa.table(owned).replace_schema_metadata(metadata) if owned else table
+
+
+def _is_nan(entry: object) -> bool:
+    return isinstance(entry, float) and entry != entry
+
+
+def _refuse_repeats(names: Sequence[str], where: str) -> None:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{where}: column {repeated[0]} is there twice")
+
+
+def _owned(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A copy of numbers: Arrow may look at a NumPy array that its owner goes on to change."""
+    return column.take(pa.array(np.arange(len(column)))) if pa.types.is_primitive(column.type) else column
 
 
 def _read_path(path: Path, format: str | None) -> Source:
@@ -153,13 +168,16 @@ def _read_path(path: Path, format: str | None) -> Source:
             with pa.input_stream(str(path), compression="detect") as stream:
                 data = stream.read()
             table = {"jsonl": _jsonl, "json": _json, "csv": _csv, "text": _text}[format](data, path.name)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path.name}: {_first_line(error)}") from None
     return Source(table, ((path.name, table.num_rows),), loose=format != "parquet")
 
 
 def _read_folder(folder: Path) -> Source:
-    """Every part, by name; a part must have the columns and the metadata of the first."""
+    """Every part, by name; a part must have the columns and the metadata of the first.
+
+    Some parts may hold texts and others conversations, where prompts are of both kinds.
+    """
     paths = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith((".", "_")))
     if not paths:
         raise ValueError(f"{folder}: holds no .parquet file")
@@ -167,14 +185,13 @@ def _read_folder(folder: Path) -> Source:
     names = first.table.column_names
     metadata = first.table.schema.metadata or {}
     for part in others:
-        if difference := set(names) ^ set(part.table.column_names):
+        if difference := (set(names) ^ set(part.table.column_names)) - {"prompt", "messages"}:
             raise ValueError(f"{part.name}: differs from {first.name} in column {min(difference)}")
         if (part.table.schema.metadata or {}).get(KEY) != metadata.get(KEY):
             raise ValueError(f"{part.name}: its valuepalette metadata differs from that of {first.name}")
     try:
-        table = pa.concat_tables(
-            [part.table.select(names) for part in parts], promote_options="permissive"
-        ).replace_schema_metadata(metadata)
+        tables = [part.table for part in parts]
+        table = pa.concat_tables(tables, promote_options="permissive").replace_schema_metadata(metadata)
     except pa.ArrowException as error:
         raise ValueError(f"{folder}: the parts disagree: {_first_line(error)}") from None
     return Source(table, tuple((part.name, part.table.num_rows) for part in parts))
@@ -196,6 +213,7 @@ def _jsonl(data: bytes, name: str) -> pa.Table:
             read_options=arrow_json.ReadOptions(block_size=_block(data)),
             parse_options=arrow_json.ParseOptions(explicit_schema=schema),
         )
+        table.validate(full=True)
     except pa.ArrowException:
         # Line by line: slower, and it knows what is wrong with which line.
         return _from_records(_lines(data, name), name)
@@ -207,19 +225,27 @@ def _lines(data: bytes, name: str) -> Iterable[object]:
     for number, line in enumerate(_decoded(data, name).split("\n"), start=1):
         if line.strip():
             try:
-                yield json.loads(line)
+                yield json.loads(line, object_pairs_hook=_object)
             except ValueError as error:
                 raise ValueError(f"{name}: line {number} is not JSON: {error}") from None
 
 
 def _json(data: bytes, name: str) -> pa.Table:
     try:
-        records = json.loads(_decoded(data, name))
+        records = json.loads(_decoded(data, name), object_pairs_hook=_object)
     except ValueError as error:
         raise ValueError(f"{name}: not JSON: {error}") from None
     if not isinstance(records, list):
         raise ValueError(f"{name}: must be a list of objects, got {type(records).__name__}; lines are .jsonl")
     return _from_records(records, name)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+    return record
 
 
 def _from_records(records: Iterable[object], name: str) -> pa.Table:
@@ -237,12 +263,12 @@ def _array(entries: Sequence[Any], name: str, column: str) -> pa.Array:
         return pa.array(entries)
     except (pa.ArrowException, OverflowError) as error:
         kinds = [_kind(entry) for entry in entries]
-        expected = next((kind for kind in kinds if kind), None)
+        expected = Counter(filter(None, kinds)).most_common(1)[0][0] if any(kinds) else None
         for row, kind in enumerate(kinds):
             if kind and kind != expected:
                 where = f"{name}: row {row} (from 0), column {column}"
                 raise ValueError(
-                    f"{where}: must be {expected} as in the rows before, got {short(entries[row])}"
+                    f"{where}: must be {expected} as in other rows, got {short(entries[row])}"
                 ) from None
         raise ValueError(f"{name}: column {column}: {_first_line(error)}") from None
 
@@ -266,12 +292,21 @@ def _csv(data: bytes, name: str) -> pa.Table:
     if not data.strip():
         raise ValueError(f"{name}: holds no rows")
     # One block: types are guessed from the first block, and one of whole numbers must not refuse a later 0.5.
-    return arrow_csv.read_csv(
-        pa.BufferReader(data),
-        read_options=arrow_csv.ReadOptions(block_size=_block(data)),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(TEXTS, pa.string())),
-    )
+    block = _block(data)
+
+    def read(threads: bool) -> pa.Table:
+        return arrow_csv.read_csv(
+            pa.BufferReader(data),
+            read_options=arrow_csv.ReadOptions(block_size=block, use_threads=threads),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(TEXTS, pa.string())),
+        )
+
+    try:
+        return read(threads=True)
+    except pa.ArrowException:
+        # Alone, Arrow's reader knows which row it complains about.
+        return read(threads=False)
 
 
 def _text(data: bytes, name: str) -> pa.Table:
