@@ -162,6 +162,11 @@ IDS = {"prompt_id": [0, 0, 1]}
             {},
             r"row 1 \(from 0\), column candidate: must be 0 or more, got -1$",
         ),
+        (
+            {"prompt_id": pa.array([0, 2**63], pa.uint64())},
+            {},
+            r"row 1 \(from 0\), column prompt_id: must be below 2\^63, got 9223372036854775808$",
+        ),
         ({**IDS, "candidate": [0, None, 0]}, {}, r"row 1 \(from 0\), column candidate: is missing$"),
         ({**IDS, "candidate": [0.0, 1.0, 0.0]}, {}, r"column candidate: must be a whole number, got double$"),
         (
@@ -240,3 +245,20 @@ def test_text_that_is_meant_is_taken() -> None:
     assert laid(ages, loose=True, columns=["age"]).columns == ("age",)
     assert laid(ages, loose=False).columns == ("age",)
     assert laid({**ages, "age": ["7", "young", "old"]}, loose=True).columns == ("age",)
+
+
+def test_a_number_that_a_pair_shares_is_no_value() -> None:
+    pairs = {
+        "prompt": ["a", "b"],
+        "chosen": ["x", "y"],
+        "rejected": ["z", "z"],
+        "chosen_humor": [1.0, 2.0],
+        "rejected_humor": [3.0, 4.0],
+        "margin": [0.5, 0.6],
+    }
+    layout = laid(pairs)
+    assert (layout.values, layout.columns) == (("humor",), ("margin",))
+    assert layout.table["candidate"].to_pylist() == [0, 1, 0, 1]
+    assert laid(pairs, values=["margin"]).values == ("margin",)
+    with pytest.raises(ValueError, match=r"^file: row 1 \(from 0\), column humor: must be finite, got inf$"):
+        laid({**pairs, "rejected_humor": [3.0, float("inf")]})

@@ -337,6 +337,14 @@ def test_values_are_added_by_prompt_and_candidate() -> None:
         pilot.with_values(other.select([0, 1, 3, 4]))
 
 
+def test_candidates_may_have_any_numbers() -> None:
+    """Numbers so large that the join must not multiply them."""
+    columns = {"candidate": [2**62, 5, 2**62 + 1]}
+    pilot = Pilot.from_arrays({"humor": [0.0, 1.0, 2.0]}, prompt_id=[0, 1, 1], columns=columns)
+    other = Pilot.from_arrays({"tone": [0.0, 1.0, 2.0]}, prompt_id=[0, 1, 1], columns=columns)
+    assert pilot.with_values(other.select([2, 0, 1])).array[:, 1].tolist() == [0, 1, 2]
+
+
 def test_values_of_other_texts_are_refused() -> None:
     pilot = small()
     texts = ["B", "X", "B", HELLO, "X"]

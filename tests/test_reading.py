@@ -120,6 +120,12 @@ def test_numbers_may_be_whole_for_long(tmp_path: Path) -> None:
         assert column[count].as_py() == 0.5
 
 
+def test_text_that_looks_like_a_time_is_text(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "2020-01-01"}], "day": "2020-01-01"}]
+    (tmp_path / "a.jsonl").write_bytes(jsonl([*rows]))
+    assert read_source(tmp_path / "a.jsonl").table.to_pylist() == rows
+
+
 def test_keys_may_come_in_any_order_and_late(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"a": 1.0}, {"b": "x", "a": 2.0}]')

@@ -60,13 +60,17 @@ def lay_out(
         recorded = {"values": list(recorded.get("rewards", {})), **recorded}
     if metadata is None:
         metadata = PilotMetadata.from_dict(recorded)
-    source = with_prompts(without_echo(without_pairs(source)))
+    paired = without_pairs(source)
+    # A number that a pair shares judges neither of its answers.
+    shared = set(source.table.column_names) if paired is not source else set()
+    source = with_prompts(without_echo(paired))
     names = source.table.column_names
     values, columns = _roles(source, recorded, values, columns)
     others = [name for name in names if name not in RESERVED]
     if values is None:
-        values = [name for name in others if _is_float(source.table[name]) and name not in (columns or ())]
-        _refuse_text_among_numbers(source, [name for name in others if name not in (columns or ())])
+        unnamed = [name for name in others if name not in (columns or ())]
+        values = [name for name in unnamed if _is_float(source.table[name]) and name not in shared]
+        _refuse_text_among_numbers(source, unnamed)
     if both := set(values) & set(columns or ()):
         raise ValueError(f"{source.name}: {min(both)} can be a value or a column of the prompt, not both")
 
@@ -161,7 +165,7 @@ def _prompt_id(source: Source, texts: NDArray[np.int64] | None) -> pa.ChunkedArr
     _no_nulls(source, "prompt_id")
     column = _plain(source.table["prompt_id"])
     if pa.types.is_integer(column.type):
-        return column.cast(pa.int64())
+        return _whole(source, "prompt_id", column)
     if not is_text(column.type):
         raise ValueError(f"{source.at(0, 'prompt_id')}: must be whole numbers or text, got {column.type}")
     return column
@@ -179,7 +183,7 @@ def _candidate(source: Source, groups: NDArray[np.int64]) -> pa.Array:
     column = source.table["candidate"]
     if not pa.types.is_integer(column.type):
         raise ValueError(f"{source.at(0, 'candidate')}: must be a whole number, got {column.type}")
-    candidate = np.asarray(column.cast(pa.int64()))
+    candidate = np.asarray(_whole(source, "candidate", column))
     if candidate.min() < 0:
         row = int(np.argmax(candidate < 0))
         raise ValueError(f"{source.at(row, 'candidate')}: must be 0 or more, got {candidate[row]}")
@@ -191,6 +195,14 @@ def _candidate(source: Source, groups: NDArray[np.int64]) -> pa.Array:
             f"{source.at(row, 'candidate')}: candidate {candidate[row]} of this prompt is there already"
         )
     return pa.array(candidate)
+
+
+def _whole(source: Source, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        row = int(np.argmax(np.asarray(column) > np.uint64(2**63 - 1)))
+        raise ValueError(f"{source.at(row, name)}: must be below 2^63, got {column[row].as_py()}") from None
 
 
 def _same_in_prompt(source: Source, name: str, codes: NDArray[np.int64], groups: NDArray[np.int64]) -> None:

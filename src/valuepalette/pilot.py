@@ -343,7 +343,7 @@ class Pilot:
             kinds = " and ".join(str(table["prompt_id"].type) for table in tables)
             raise ValueError(f"both pilots' prompt_id must be numbers or text, got {kinds}")
         keys = pa.concat_tables([table.select(["prompt_id", "candidate"]) for table in tables])
-        candidate = np.asarray(keys["candidate"])
+        candidate = encoded(keys["candidate"])
         key = encoded(keys["prompt_id"]) * (candidate.max() + 1) + candidate
         mine, theirs = key[: self.rows], key[self.rows :]
         order = np.argsort(theirs)

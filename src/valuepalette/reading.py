@@ -214,6 +214,8 @@ def _jsonl(data: bytes, name: str) -> pa.Table:
             parse_options=arrow_json.ParseOptions(explicit_schema=schema),
         )
         table.validate(full=True)
+        if "timestamp" in str(table.schema):
+            raise pa.ArrowInvalid("Arrow takes text that looks like a time for one; JSON has none")
     except pa.ArrowException:
         # Line by line: slower, and it knows what is wrong with which line.
         return _from_records(_lines(data, name), name)
