@@ -15,6 +15,7 @@ from valuepalette.collecting import Line
 from valuepalette.engines import Engine
 from valuepalette.evaluation import Evaluation
 from valuepalette.pilot import Pilot
+from valuepalette.settings import read_settings
 from valuepalette.solving import Infeasible, Solution, Status
 from valuepalette.study import Study
 
@@ -68,7 +69,7 @@ def write(folder: Path, text: str = TEXT, rows: list[dict[str, Any]] | None = No
 
 
 def study(path: Path, open_engine: Callable[[], Engine] = FakeEngine, **rewards: Line) -> Study:
-    return Study.read(path, open_engine=open_engine, rewards={**REWARDS, **rewards})
+    return Study(read_settings(path), open_engine=open_engine, rewards={**REWARDS, **rewards})
 
 
 @pytest.fixture
@@ -78,6 +79,11 @@ def done(tmp_path: Path) -> Study:
     found.sample(quiet=True)
     found.score(quiet=True)
     return found
+
+
+def test_read_is_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert Study.read(path).settings == read_settings(path)
 
 
 def test_prompts_are_parted_once_and_for_all(tmp_path: Path) -> None:

@@ -1,1 +1,95 @@
-"""valuepalette"""
+"""Align a language model to several values at once by asking for levels.
+
+    import valuepalette as vp
+
+    pilot = vp.example_pilot()
+    solution = vp.solve(pilot, {"humor": "reach 40%", "harmlessness": "keep"})
+    print(solution)
+
+Importing this loads nothing heavy: a name is imported from its module when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from valuepalette.collecting import sample, score
+    from valuepalette.decoding import Answers, Decoder, choose
+    from valuepalette.dual import Status
+    from valuepalette.engines import Candidate, Engine, Message, Prompt, Sampling
+    from valuepalette.engines.opening import open_engine
+    from valuepalette.evaluation import Evaluation, evaluate
+    from valuepalette.example import example_pilot
+    from valuepalette.palette import Palette
+    from valuepalette.pilot import Pilot, read_prompts
+    from valuepalette.rewards import Column, Reward
+    from valuepalette.rewards.opening import open_reward
+    from valuepalette.solving import Infeasible, Solution, levels, reach, solve
+    from valuepalette.study import Study
+
+    __version__: str
+
+__all__ = [
+    "Answers",
+    "Candidate",
+    "Column",
+    "Decoder",
+    "Engine",
+    "Evaluation",
+    "Infeasible",
+    "Message",
+    "Palette",
+    "Pilot",
+    "Prompt",
+    "Reward",
+    "Sampling",
+    "Solution",
+    "Status",
+    "Study",
+    "__version__",
+    "choose",
+    "evaluate",
+    "example_pilot",
+    "levels",
+    "open_engine",
+    "open_reward",
+    "reach",
+    "read_prompts",
+    "sample",
+    "score",
+    "solve",
+]
+
+_MODULES = {
+    "collecting": ("sample", "score"),
+    "decoding": ("Answers", "Decoder", "choose"),
+    "dual": ("Status",),
+    "engines": ("Candidate", "Engine", "Message", "Prompt", "Sampling"),
+    "engines.opening": ("open_engine",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "example": ("example_pilot",),
+    "palette": ("Palette",),
+    "pilot": ("Pilot", "read_prompts"),
+    "rewards": ("Column", "Reward"),
+    "rewards.opening": ("open_reward",),
+    "solving": ("Infeasible", "Solution", "levels", "reach", "solve"),
+    "study": ("Study",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("valuepalette")
+    for module, names in _MODULES.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(f"valuepalette.{module}"), name)
+    raise AttributeError(f"module 'valuepalette' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,56 @@
+"""Writes `docs/commands.md` from `--help`; `--check` fails where the page is not what would be written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("commands.md")
+COMMANDS = ("demo", "sample", "score", "solve", "decode", "evaluate", "values", "doctor")
+HEAD = """\
+# Commands
+
+<!-- Written by `make docs` from `--help`; edit src/valuepalette/cli.py instead. -->
+
+Each command takes a study, `study.toml` where none is named, or plain files. What takes long can be stopped at any
+time, `kill -9` included, and goes on where it stopped when it is run again. An error is one line on standard error
+and exit code 1; `--debug` shows where it came from. With `--json` a command prints one line of JSON.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    page = written()
+    if not check:
+        PAGE.write_text(page, encoding="utf-8")
+        return 0
+    if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
+        print(f"{PAGE.name} is stale: run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+def written() -> str:
+    """The page as it should be."""
+    sections = [HEAD, _section("valuepalette")]
+    sections += [_section(f"valuepalette {command}") for command in COMMANDS]
+    return "\n".join(sections)
+
+
+def _section(command: str) -> str:
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    arguments = [sys.executable, "-m", *command.split(), "--help"]
+    shown = subprocess.run(
+        arguments, env=environment, check=True, capture_output=True, text=True, encoding="utf-8"
+    )
+    text = "\n".join(line.rstrip() for line in shown.stdout.strip().splitlines())
+    return f"## `{command}`\n\n```text\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

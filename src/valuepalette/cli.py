@@ -1,0 +1,434 @@
+"""The commands. What is heavy is imported by the command that needs it, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+if TYPE_CHECKING:
+    from valuepalette.evaluation import Evaluation
+    from valuepalette.palette import Palette
+    from valuepalette.pilot import Pilot
+    from valuepalette.solving import Solution
+    from valuepalette.study import Study
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="valuepalette",
+    help="Ask a language model for levels of several values at once, and get the weights that have them.",
+    version=lambda: f"valuepalette {version('valuepalette')}",
+    default_parameter=Parameter(show_default=False, negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command takes."""
+
+    json: bool = False
+    """Print one line of JSON instead of text."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def say(self, text: str, content: Mapping[str, Any]) -> None:
+        print(json.dumps(content, ensure_ascii=False) if self.json else text)
+
+
+COMMON = Common()
+STUDY = Path("study.toml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 where all went well, 1 after an error, which is one line on standard error."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _warn
+            code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except CycloptsError as error:
+        return _fail(str(error) or type(error).__name__)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it leaves
+        return 1
+    except Exception as error:
+        if "--debug" in tokens:
+            raise
+        expected = isinstance(error, ValueError | TypeError | OSError | ImportError)
+        kind = "" if expected else f"{type(error).__name__}: "
+        return _fail(
+            kind + (str(error) or type(error).__name__) + ("" if expected else " (--debug says where)")
+        )
+
+
+@app.command(sort_key=1)
+def demo(*, debug: bool = False) -> None:
+    """Show the whole of it on a real model: a palette, its weights, and the levels got on unseen prompts.
+
+    Parameters
+    ----------
+    debug
+        Show the traceback of an error.
+    """
+    from valuepalette import demo
+
+    demo.run()
+
+
+@app.command(sort_key=2)
+def sample(study: Path = STUDY, /, *, common: Common = COMMON) -> None:
+    """Draw the candidates of a study's prompts. Killed and run again, it goes on where it stopped.
+
+    Parameters
+    ----------
+    study
+        The study's file, study.toml where none is named.
+    """
+    run = _study(study)
+    run.sample()
+    own, out = run.prompts()
+    drawn = {"pilot": len(own)} | ({} if out is None else {"held_out": len(out)})
+    lines = [f"{run.folder / name}: candidates of {count} prompts" for name, count in drawn.items()]
+    if own.repeated:
+        lines.append(f"{own.repeated} prompts of the file were repeated and count once")
+    common.say(
+        "\n".join([*lines, f"Next: valuepalette score {study}"]),
+        {"folder": str(run.folder), "prompts": drawn, "repeated": own.repeated},
+    )
+
+
+@app.command(sort_key=3)
+def score(study: Path = STUDY, /, *, again: tuple[str, ...] = (), common: Common = COMMON) -> None:
+    """Measure every value of a study on its candidates, one reward in memory at a time.
+
+    Parameters
+    ----------
+    study
+        The study's file, study.toml where none is named.
+    again
+        A value to measure anew, since its reward is another now; may be given several times.
+    """
+    run = _study(study)
+    run.score(again=again)
+    pilot = run.pilot()
+    common.say(
+        f"{run.folder / 'pilot'}\n{pilot.describe()}\nNext: valuepalette solve {study}",
+        {"folder": str(run.folder), "values": list(pilot.values), "rows": pilot.rows},
+    )
+
+
+@app.command(sort_key=4)
+def solve(
+    source: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    ask: tuple[str, ...] = (),
+    candidates: Annotated[str | None, Parameter(alias="-k")] = None,
+    mode: Literal["prompt", "joint"] | None = None,
+    weighting: str | None = None,
+    seed: int | None = None,
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Find the weights of palettes, or the proof that a palette cannot be had.
+
+    Takes a study, or a scored pilot with what is asked of its values:
+
+        valuepalette solve pilot.parquet --ask "humor=q60" --ask "harmlessness=keep" -k 8
+
+    Parameters
+    ----------
+    source
+        The study's file, study.toml where none is named; or a pilot: Parquet, a folder of parts, CSV, JSONL.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    ask
+        What is asked of a value of the pilot, "humor=q60" or "length <= 60"; may be given several times.
+    candidates
+        How many candidates the decoder will draw, or "limit" for fine-tuning; the pilot's number where not given.
+    mode
+        Re-weight answers (prompt) or prompts too (joint).
+    weighting
+        Of the prompts: "prompts", "rows", or a column of the pilot.
+    seed
+        Of the random blocks that calibrate a number of candidates below the pilot's.
+    out
+        Where to save the solution of a pilot; a study has its run folder.
+    """
+    if not _is_study(source):
+        _refuse("a pilot", {"--palette": palette}, "a study")
+        settings = {"candidates": _candidates(candidates), "mode": mode}
+        settings |= {} if weighting is None else {"weighting": weighting}
+        solutions = [("", _solve_pilot(source, ask, {**settings, "seed": seed or 0}), out)]
+        if out is not None:
+            solutions[0][1].save(out)
+    else:
+        given = {"--ask": ask, "--candidates": candidates, "--mode": mode, "--weighting": weighting}
+        _refuse("a study", {**given, "--seed": seed, "--out": out}, "a pilot")
+        run = _study(source)
+        solutions = [
+            (name, run.solve(name), run.folder / "solutions" / f"{name}.json")
+            for name in _named(run, palette)
+        ]
+    text = "\n\n".join(_titled(name, str(solution), path) for name, solution, path in solutions)
+    common.say(text, {"solutions": [_solved(*entry) for entry in solutions]})
+    return _impossible([name or "what is asked" for name, solution, _ in solutions if solution.certificate])
+
+
+@app.command(sort_key=5)
+def decode(
+    source: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    solution: Path | None = None,
+    out: Path | None = None,
+    seed: int | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Answer the prompts held out as palettes ask: of each prompt's candidates one is drawn.
+
+    Takes a study, or scored candidates, a solution, and where the answers go:
+
+        valuepalette decode candidates.parquet --solution solution.json --out answers.parquet
+
+    Parameters
+    ----------
+    source
+        The study's file, study.toml where none is named; or scored candidates.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    solution
+        A solution's file, for candidates.
+    out
+        Where the answers to candidates go, as Parquet.
+    seed
+        Of the draw from candidates.
+    """
+    impossible: list[str] = []
+    if not _is_study(source):
+        _refuse("candidates", {"--palette": palette}, "a study")
+        if solution is None or out is None:
+            raise ValueError("candidates must come with --solution and --out")
+        _choose(source, solution, seed or 0).write(out)
+        written = {"": out}
+    else:
+        _refuse("a study", {"--solution": solution, "--out": out, "--seed": seed}, "candidates")
+        run = _study(source)
+        answers = run.folder / "answers" / "decoding"
+        names = [name for name, _ in _each(_named(run, palette), impossible, run.decode)]
+        written = {name: answers / f"{name}.parquet" for name in names}
+    common.say(
+        "\n".join(_titled(name, "", path) for name, path in written.items()),
+        {"answers": [{"palette": name or None, "path": str(path)} for name, path in written.items()]},
+    )
+    return _impossible(impossible)
+
+
+@app.command(sort_key=6)
+def evaluate(
+    source: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    solution: Path | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Compare what was asked with what was got, on prompts that had no part in solving.
+
+    Takes a study, or answers and the solution that they follow:
+
+        valuepalette evaluate answers.parquet --solution solution.json
+
+    Parameters
+    ----------
+    source
+        The study's file, study.toml where none is named; or answers: scored candidates with their probabilities.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    solution
+        A solution's file, for answers.
+    """
+    impossible: list[str] = []
+    if not _is_study(source):
+        _refuse("answers", {"--palette": palette}, "a study")
+        if solution is None:
+            raise ValueError("answers must come with --solution")
+        judged = [("", _evaluate(source, solution))]
+        paths: dict[str, Path | None] = {"": None}
+    else:
+        _refuse("a study", {"--solution": solution}, "answers")
+        run = _study(source)
+        judged = list(_each(_named(run, palette), impossible, run.evaluate))
+        paths = {name: run.folder / "evaluation" / "decoding" / f"{name}.json" for name, _ in judged}
+    text = "\n\n".join(_titled(name, str(found), paths[name]) for name, found in judged)
+    common.say(
+        text, {"evaluations": [{"palette": name or None, **found.to_dict()} for name, found in judged]}
+    )
+    return _impossible(impossible)
+
+
+@app.command(sort_key=7)
+def values(*, common: Common = COMMON) -> None:
+    """List the values that can be measured, and how each is written in a study."""
+    raise NotImplementedError
+
+
+@app.command(sort_key=8)
+def doctor(*, common: Common = COMMON) -> None:
+    """Say what is installed, what is missing, and the command it comes with."""
+    from dataclasses import asdict
+
+    from valuepalette.doctor import examine, report
+
+    findings = examine()
+    common.say(report(findings), {"packages": [{**asdict(found), "fits": found.fits} for found in findings]})
+
+
+def _study(path: Path) -> Study:
+    from valuepalette.study import Study
+
+    return Study.read(path)
+
+
+def _is_study(path: Path) -> bool:
+    return path.suffix == ".toml"
+
+
+def _named(run: Study, palettes: Sequence[str]) -> Sequence[str]:
+    if not run.palettes:
+        raise ValueError(f"{run.settings.path}: has no palette; add one as [palettes.NAME]")
+    for name in palettes:
+        if name not in run.palettes:
+            raise ValueError(f"--palette must be one of {', '.join(run.palettes)}, got {name!r}")
+    return palettes or run.palettes
+
+
+def _each(names: Iterable[str], impossible: list[str], step: Any) -> Iterable[tuple[str, Any]]:
+    """A step for each palette; one that cannot be had is put aside and does not stop the others."""
+    from valuepalette.solving import Infeasible
+
+    for name in names:
+        try:
+            yield name, step(name)
+        except Infeasible:
+            impossible.append(name)
+
+
+def _solve_pilot(source: Path, asks: Sequence[str], settings: Mapping[str, Any]) -> Solution:
+    from valuepalette.pilot import Pilot
+    from valuepalette.solving import solve
+
+    pilot = Pilot.read(source)
+    if not asks:
+        raise ValueError(
+            f'a pilot must come with --ask, such as --ask "{(pilot.values or ("humor",))[0]}=q60"'
+        )
+    return solve(pilot, _palette(asks), on_infeasible="return", **settings)
+
+
+def _choose(source: Path, solution: Path, seed: int) -> Pilot:
+    from valuepalette.decoding import choose
+    from valuepalette.pilot import Pilot
+    from valuepalette.solving import Solution
+
+    return choose(Pilot.read(source), Solution.load(solution), seed=seed)
+
+
+def _evaluate(source: Path, solution: Path) -> Evaluation:
+    from valuepalette.evaluation import evaluate
+    from valuepalette.pilot import Pilot
+    from valuepalette.solving import Solution
+
+    return evaluate(Pilot.read(source), Solution.load(solution))
+
+
+def _palette(asks: Sequence[str]) -> Palette:
+    """`humor=q60`, `humor = >= q60` or `length <= 60`, one entry each."""
+    from valuepalette.palette import Palette
+
+    entries: dict[str, str] = {}
+    for ask in asks:
+        match = re.fullmatch(r"\s*([^=<>]+?)\s*(>=|<=|==|=)\s*(.+?)\s*", ask)
+        if match is None:
+            raise ValueError(f'--ask must be NAME=ENTRY, such as "humor=q60", got {ask!r}')
+        name, relation, entry = match.groups()
+        if name in entries:
+            raise ValueError(f"--ask must name a value once, got {name} twice")
+        entries[name] = entry if relation == "=" else f"{relation} {entry}"
+    return Palette(entries)
+
+
+def _candidates(given: str | None) -> int | str | None:
+    if given is None or given == "limit":
+        return given
+    if not given.isdecimal():
+        raise ValueError(f'--candidates must be a whole number or "limit", got {given!r}')
+    return int(given)
+
+
+def _refuse(what: str, options: Mapping[str, object], where: str) -> None:
+    given = [name for name, entry in options.items() if entry not in (None, ())]
+    if given:
+        raise ValueError(f"{given[0]} goes with {where}, got {what}")
+
+
+def _titled(name: str, text: str, path: Path | None) -> str:
+    lines = [f"{name}:" if name else "", text, f"written to {path}" if path else ""]
+    return "\n".join(line for line in lines if line)
+
+
+def _solved(name: str, solution: Solution, path: Path | None) -> dict[str, Any]:
+    """A solution as one line of JSON can hold it; the file has the rest."""
+    whole = solution.to_dict()
+    features = list(solution.features)
+
+    def named(numbers: Sequence[float | None]) -> dict[str, float | None]:
+        return dict(zip(features, numbers, strict=True))
+
+    return {
+        "palette": name or None,
+        "path": None if path is None else str(path),
+        "status": solution.status.name,
+        "asked": solution.asked,
+        "weights": named(whole["weights"]),
+        "levels": named(whole["levels"]),
+        "levels_se": named(whole["levels_se"]),
+        "base": dict(solution.base),
+        "candidates": solution.candidates,
+        "mode": solution.mode,
+        "kl": solution.kl,
+        "certificate": None if solution.certificate is None else str(solution.certificate),
+    }
+
+
+def _impossible(names: Sequence[str]) -> int:
+    if not names:
+        return 0
+    return _fail(f"cannot be had: {', '.join(names)}; `valuepalette solve` says why")
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _fail(message: str) -> int:
+    print(f"valuepalette: {' '.join(message.split())}", file=sys.stderr)
+    return 1
