@@ -358,6 +358,11 @@ def test_values_of_other_texts_are_refused() -> None:
         ValueError, match=r"^row 3 \(from 0\), prompt_id 'c', candidate 0: has another response"
     ):
         pilot.with_values(answered)
+    texts_only = small(values={"tone": np.zeros(5)}, prompts=["B", "A", "B", "Hello", "A"], metadata=None)
+    with pytest.raises(
+        ValueError, match=r"^row 3 \(from 0\), prompt_id 'c', candidate 0: has another prompt"
+    ):
+        pilot.with_values(texts_only)
     numbered = Pilot.from_arrays({"tone": [0.0]}, prompt_id=[1])
     with pytest.raises(
         ValueError, match=r"^both pilots' prompt_id must be numbers or text, got large_string and int64$"

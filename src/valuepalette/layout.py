@@ -60,47 +60,25 @@ def lay_out(
         recorded = {"values": list(recorded.get("rewards", {})), **recorded}
     if metadata is None:
         metadata = PilotMetadata.from_dict(recorded)
-    paired = without_pairs(source)
-    # A number that a pair shares judges neither of its answers.
-    shared = set(source.table.column_names) if paired is not source else set()
-    source = with_prompts(without_echo(paired))
-    names = source.table.column_names
+    read, source = source, with_prompts(without_echo(without_pairs(source)))
     values, columns = _roles(source, recorded, values, columns)
-    others = [name for name in names if name not in RESERVED]
     if values is None:
-        unnamed = [name for name in others if name not in (columns or ())]
-        values = [name for name in unnamed if _is_float(source.table[name]) and name not in shared]
-        _refuse_text_among_numbers(source, unnamed)
+        values = _floats(source, read, columns or ())
     if both := set(values) & set(columns or ()):
         raise ValueError(f"{source.name}: {min(both)} can be a value or a column of the prompt, not both")
 
-    texts = prompt_codes(source.table)
-    laid = {"prompt_id": _prompt_id(source, texts)}
-    groups = encoded(laid["prompt_id"])
-    if texts is not None:
-        _same_in_prompt(source, "prompt" if "prompt" in names else "messages", texts, groups)
-    laid["candidate"] = _candidate(source, groups)
-    for name in ("prompt", "messages"):
-        if name in names:
-            laid[name] = source.table[name]
-    if "response" in names:
-        laid["response"] = text_column(source, "response")
-        _no_nulls(source, "response")
-    laid |= {name: _optional(source, name) for name in OPTIONAL if name in names}
-    for name in others:
-        if name not in values:
-            column = _plain(source.table[name])
-            laid[name] = column
-            if columns is not None and name in columns:
-                if pa.types.is_nested(column.type):
-                    raise ValueError(
-                        f"{source.at(0, name)}: must be text, a number or true or false, got a list"
-                    )
-                _same_in_prompt(source, name, encoded(column), groups)
+    laid, groups = _reserved(source)
+    others = {
+        name: _plain(source.table[name])
+        for name in source.table.column_names
+        if name not in RESERVED and name not in values
+    }
     if columns is None:
-        columns = [name for name in others if name not in values and _belongs_to_prompt(laid[name], groups)]
-    laid |= {name: _value(source, name) for name in values}
-
+        columns = [name for name, column in others.items() if _belongs_to_prompt(column, groups)]
+    else:
+        for name in columns:
+            _check_column(source, name, others[name], groups)
+    laid |= others | {name: _value(source, name) for name in values}
     values, columns = tuple(values), tuple(columns)
     schema = {**(source.table.schema.metadata or {}), **metadata.to_schema(values, columns)}
     return Layout(pa.table(laid).replace_schema_metadata(schema), values, columns, metadata)
@@ -138,8 +116,16 @@ def _named(source: Source, argument: str, names: Sequence[str] | None) -> list[s
     return list(names)
 
 
-def _is_float(column: pa.ChunkedArray) -> bool:
-    return pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+def _floats(source: Source, read: Source, columns: Sequence[str]) -> list[str]:
+    """The values where nobody names them: columns of floats, save numbers that a pair of answers shares."""
+    names = [name for name in source.table.column_names if name not in RESERVED and name not in columns]
+    _refuse_text_among_numbers(source, names)
+    shared = read.table.column_names if source.each > read.each else ()
+    return [name for name in names if _is_float(source.table[name].type) and name not in shared]
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _refuse_text_among_numbers(source: Source, names: Sequence[str]) -> None:
@@ -154,6 +140,22 @@ def _refuse_text_among_numbers(source: Source, names: Sequence[str]) -> None:
                     f"{source.at(row, name)}: text among numbers, {short(column[row].as_py())}; "
                     f"where text is meant name it in columns"
                 )
+
+
+def _reserved(source: Source) -> tuple[dict[str, pa.ChunkedArray | pa.Array], NDArray[np.int64]]:
+    """The reserved columns in their order, and the number of each row's prompt."""
+    names = source.table.column_names
+    texts = prompt_codes(source.table)
+    laid: dict[str, pa.ChunkedArray | pa.Array] = {"prompt_id": _prompt_id(source, texts)}
+    groups = encoded(laid["prompt_id"])
+    if texts is not None:
+        _same_in_prompt(source, "prompt" if "prompt" in names else "messages", texts, groups)
+    laid["candidate"] = _candidate(source, groups)
+    laid |= {name: source.table[name] for name in ("prompt", "messages") if name in names}
+    if "response" in names:
+        laid["response"] = text_column(source, "response")
+        _no_nulls(source, "response")
+    return laid | {name: _optional(source, name) for name in OPTIONAL if name in names}, groups
 
 
 def _prompt_id(source: Source, texts: NDArray[np.int64] | None) -> pa.ChunkedArray | pa.Array:
@@ -216,6 +218,12 @@ def _differing(codes: NDArray[np.int64], groups: NDArray[np.int64]) -> int | Non
     head[groups[::-1]] = np.arange(len(groups))[::-1]
     differs = codes != codes[head[groups]]
     return int(np.argmax(differs)) if differs.any() else None
+
+
+def _check_column(source: Source, name: str, column: pa.ChunkedArray, groups: NDArray[np.int64]) -> None:
+    if pa.types.is_nested(column.type):
+        raise ValueError(f"{source.at(0, name)}: must be text, a number or true or false, got {column.type}")
+    _same_in_prompt(source, name, encoded(column), groups)
 
 
 def _belongs_to_prompt(column: pa.ChunkedArray, groups: NDArray[np.int64]) -> bool:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from valuepalette.describing import Description, describe
+from valuepalette.joining import counterparts
 from valuepalette.layout import RESERVED, lay_out
 from valuepalette.prompts import encoded, prompt_codes, read_prompts
 from valuepalette.provenance import PilotMetadata
@@ -320,7 +321,7 @@ class Pilot:
         prompt or response.
         """
         if isinstance(values, Pilot):
-            at = self._rows_in(values)
+            at = counterparts(self.table, values.table)
             new: dict[str, Any] = {name: values.table[name].take(pa.array(at)) for name in values.values}
             own = values.metadata.rewards
             rewards = {name: own[name] for name in new if name in own} | dict(rewards or {})
@@ -335,36 +336,6 @@ class Pilot:
             table = table.append_column(name, column)
         metadata = replace(self.metadata, rewards={**self.metadata.rewards, **(rewards or {})})
         return self._again(table, values=(*self.values, *new), metadata=metadata)
-
-    def _rows_in(self, other: Pilot) -> Index:
-        """The row of `other` with the same prompt_id and candidate, for each row."""
-        tables = [pilot.table for pilot in (self, other)]
-        if tables[0]["prompt_id"].type != tables[1]["prompt_id"].type:
-            kinds = " and ".join(str(table["prompt_id"].type) for table in tables)
-            raise ValueError(f"both pilots' prompt_id must be numbers or text, got {kinds}")
-        keys = pa.concat_tables([table.select(["prompt_id", "candidate"]) for table in tables])
-        candidate = encoded(keys["candidate"])
-        key = encoded(keys["prompt_id"]) * (candidate.max() + 1) + candidate
-        mine, theirs = key[: self.rows], key[self.rows :]
-        order = np.argsort(theirs)
-        at = order[np.minimum(np.searchsorted(theirs, mine, sorter=order), len(theirs) - 1)]
-        self._refuse(theirs[at] != mine, "has no counterpart in the other pilot")
-        for name in ("prompt", "messages", "response"):
-            if all(name in table.column_names for table in tables):
-                same = [tables[0].select([name]), tables[1].select([name]).take(pa.array(at))]
-                both = pa.concat_tables(same)
-                codes = encoded(both[name]) if name == "response" else prompt_codes(both)
-                assert codes is not None
-                self._refuse(
-                    codes[: self.rows] != codes[self.rows :], f"has another {name} in the other pilot"
-                )
-        return at
-
-    def _refuse(self, rows: NDArray[np.bool_], why: str) -> None:
-        if rows.any():
-            row = int(np.argmax(rows))
-            prompt, candidate = (self.table[name][row].as_py() for name in ("prompt_id", "candidate"))
-            raise ValueError(f"row {row} (from 0), prompt_id {prompt!r}, candidate {candidate}: {why}")
 
     def describe(self, weighting: str = "prompts") -> Description:
         """Means, spread, quantiles, reach at each k, share of variance within prompts, correlations."""
