@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from valuepalette.joining import counterparts
@@ -21,6 +21,7 @@ def table(rows: list[tuple[str, int]]) -> pa.Table:
     )
 
 
+@settings(deadline=None)
 @given(keys, st.randoms(use_true_random=False))
 def test_every_row_finds_its_own(rows: list[tuple[str, int]], random: object) -> None:
     other = sorted(rows, key=lambda _: random.random())  # type: ignore[attr-defined]
@@ -28,6 +29,7 @@ def test_every_row_finds_its_own(rows: list[tuple[str, int]], random: object) ->
     assert [other[row] for row in found] == rows
 
 
+@settings(deadline=None)
 @given(keys, keys)
 def test_a_row_without_its_own_is_named(rows: list[tuple[str, int]], other: list[tuple[str, int]]) -> None:
     missing = [row for row in rows if row not in other]

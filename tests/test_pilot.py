@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import SHARED, needs_shared
@@ -81,6 +81,7 @@ def test_it_is_immutable() -> None:
         pilot.values = ()  # type: ignore[misc]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40))
 def test_grouping_is_a_stable_sort(ids: list[int]) -> None:
     pilot = Pilot.from_arrays({"row": np.arange(float(len(ids)))}, prompt_id=ids)
@@ -275,6 +276,7 @@ def test_a_selection_is_checked(rows: list[Any], says: str) -> None:
         small().select(rows)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=40), st.floats(0.05, 0.95), st.integers(0, 5))
 def test_halves_share_no_prompt_and_lose_no_row(ids: list[int], fraction: float, seed: int) -> None:
     pilot = Pilot.from_arrays({"row": np.arange(float(len(ids)))}, prompt_id=ids)

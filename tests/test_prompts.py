@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import SHARED, needs_shared
@@ -129,6 +129,7 @@ turns = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.sampled_from(["", "a", "b"]), turns), min_size=1, max_size=12), st.integers(0, 11)
 )
