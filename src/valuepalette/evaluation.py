@@ -20,7 +20,7 @@ import numpy as np
 
 from valuepalette.folders import differences, plain, read_json, write_json
 from valuepalette.judging import Choices, Verdict, errors, judge, wins
-from valuepalette.palette import GRID
+from valuepalette.palette import GRID, Level, parse
 from valuepalette.pilot import Pilot
 from valuepalette.solving import Solution, prompt_digests
 from valuepalette.tabulating import bounds, cut, decimals, number, table, with_error
@@ -47,19 +47,19 @@ class Measured:
     drawn         the same of the answers that were drawn
     base          the base model's level on the same prompts
     gain          level − base, paired by prompt
+    to_gain       what the palette asked it to be, target − the pilot's base level; nan where nothing is asked
     promised      the level that the solution predicted
     quantile      the share of the base distribution below the level
     win_rate      how often an answer beats one of the base model's to the same prompt
     tolerance     by how much a bound may be missed
+    judged_by     "gain" where the entry is relative to the base model, "level" where it is a number; "" if free
     verdict       None where nothing is asked
     needed        how many prompts would decide, inf where only a larger pilot would; nan unless undecided
     check         a second opinion: measured, never optimised
     """
 
     name: str
-    asked: str
-    lower: float
-    upper: float
+    check: bool
     level: float
     se: float
     drawn: float
@@ -67,14 +67,18 @@ class Measured:
     base: float
     gain: float
     gain_se: float
-    promised: float
     quantile: float
     win_rate: float
     win_rate_se: float
-    tolerance: float
-    verdict: Verdict | None
-    needed: float
-    check: bool
+    asked: str = "free"
+    lower: float = -math.inf
+    upper: float = math.inf
+    to_gain: float = math.nan
+    promised: float = math.nan
+    tolerance: float = math.nan
+    judged_by: Literal["gain", "level", ""] = ""
+    verdict: Verdict | None = None
+    needed: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,8 @@ def evaluate(
 
     answers     a decoder's: k scored candidates for each prompt with their `probability`, one `drawn`. Without
                 probabilities the drawn ones count; without either, all alike (the answers of a tuned model)
-    base        what the base model, or another method, answers to the same prompts; None for the candidates
-                themselves, of which the base model would give any
+    base        what the base model answers to the same prompts; None for the candidates themselves, of which it
+                would give any
     confidence  of the two-sided intervals behind the verdicts
     tolerance   by how many within-prompt standard deviations a bound may be missed
     ties        count "half" in win rates, or "lose" (the paper's rule)
@@ -196,8 +200,12 @@ def evaluate(
 
     With s_g the expected level of prompt g, on M prompts and a solution found on N, se² = Var_g(s_g) (1/N + 1/M).
     A bound c is *met* if the interval ends no lower than c − tolerance; else *missed* if it ends below c; else
-    *undecided*. Win rates against the candidates themselves hold out each in turn as the base's answer, so they are
-    those of k − 1 candidates: a little low.
+    *undecided*. A number is a level, and judged by the level. Any other entry is relative to what the base model
+    does, so it is judged by the gain, against c less the pilot's base level: which prompts were drawn moves both
+    alike, and the gain is several times surer.
+
+    Win rates against the candidates themselves hold out each in turn as the base's answer, so they are those of
+    k − 1 candidates: a little low.
 
     Warns where prompts are the pilot's own. Raises ValueError where a value is measured otherwise than the
     solution's, unless `allow_mismatch`.
@@ -263,37 +271,16 @@ def evaluate(
     deviations = NormalDist().inv_cdf(0.5 + confidence / 2)
     rows: list[Measured] = []
     for i, name in enumerate(names):
-        numbers = {column: float(entries[i]) for column, entries in columns.items()}
-        if name not in solution.features:
-            rows.append(_unasked(name, numbers, check=True))
-            continue
-        at = solution.features.index(name)
-        lower, upper = float(solution.lower[at]), float(solution.upper[at])
-        allowed = tolerance * float(solution.spread[at])
-        verdict, needed = judge(
-            numbers["level"],
-            float(variance[i]),
-            lower,
-            upper,
-            tolerance=allowed,
-            deviations=deviations,
-            prompts=M,
-            pilot_prompts=N,
-        )
-        numbers["quantile"] = float(np.interp(level[i], solution.resolved.quantiles[at], GRID))
-        row = _unasked(name, numbers, check=name in checks)
-        rows.append(
-            replace(
-                row,
-                asked=solution.resolved.asked[at],
-                lower=lower,
-                upper=upper,
-                promised=solution.levels[name],
-                tolerance=allowed,
-                verdict=verdict,
-                needed=needed,
-            )
-        )
+        numbers: dict[str, Any] = {key: float(entries[i]) for key, entries in columns.items()}
+        row = Measured(name=name, check=True, **numbers)
+        if name in solution.features:
+            at = solution.features.index(name)
+            quantile = float(np.interp(row.level, solution.resolved.quantiles[at], GRID))
+            row = replace(row, check=name in checks, promised=solution.levels[name], quantile=quantile)
+            by_gain = _is_relative(solution, name) and not math.isnan(row.gain)
+            v = float((gain_variance if by_gain else variance)[i])
+            row = _judged(row, solution, at, by_gain, v, tolerance, deviations, M)
+        rows.append(row)
     kl = np.log(pilot.sizes) - ours.entropy
     return Evaluation(
         rows=tuple(sorted(rows, key=lambda row: (row.check, row.verdict is None))),
@@ -311,18 +298,47 @@ def evaluate(
     )
 
 
-def _unasked(name: str, numbers: Mapping[str, float], *, check: bool) -> Measured:
-    return Measured(
-        name,
-        "free",
-        -math.inf,
-        math.inf,
-        **numbers,
-        promised=math.nan,
-        tolerance=math.nan,
-        verdict=None,
-        needed=math.nan,
-        check=check,
+def _is_relative(solution: Solution, name: str) -> bool:
+    """Whether the entry speaks of what the base model does; all but numbers do."""
+    ask = parse(name, solution.asked[name])
+    return ask is not None and not isinstance(ask.quantity, Level)
+
+
+def _judged(
+    row: Measured,
+    solution: Solution,
+    at: int,
+    by_gain: bool,
+    variance: float,
+    tolerance: float,
+    deviations: float,
+    prompts: float,
+) -> Measured:
+    """The row of a feature with its verdict; `variance` is of one prompt's level, or gain."""
+    lower, upper = float(solution.lower[at]), float(solution.upper[at])
+    start = float(solution.resolved.base[at])
+    allowed = tolerance * float(solution.spread[at])
+    verdict, needed = judge(
+        row.gain if by_gain else row.level,
+        variance,
+        lower - start if by_gain else lower,
+        upper - start if by_gain else upper,
+        tolerance=allowed,
+        deviations=deviations,
+        prompts=prompts,
+        pilot_prompts=solution.prompts,
+    )
+    row = replace(row, asked=solution.resolved.asked[at], lower=lower, upper=upper)
+    if verdict is None:
+        return row
+    target = lower if math.isfinite(lower) else upper
+    return replace(
+        row,
+        to_gain=target - start,
+        tolerance=allowed,
+        judged_by="gain" if by_gain else "level",
+        verdict=verdict,
+        needed=needed,
     )
 
 
@@ -354,7 +370,7 @@ def _choices(pilot: Pilot, names: Sequence[str]) -> Choices:
         total = np.bincount(index, np.where(chance >= 0, chance, np.nan), minlength=pilot.prompts)
         # A negated test, so that nan fails it too.
         if (wrong := ~(np.abs(total - 1) <= 1e-6)).any():
-            prompt = pilot.column("prompt_id")[int(np.argmax(wrong))]
+            prompt = pilot.column("prompt_id").tolist()[int(np.argmax(wrong))]
             raise ValueError(
                 "probability must be at least 0 and sum to one over the candidates of a prompt, which it does not for "
                 f"prompt_id {prompt!r}"
@@ -376,7 +392,7 @@ def _drawn(pilot: Pilot, names: Sequence[str]) -> Array:
         count = np.bincount(pilot.prompt_index[marked], minlength=pilot.prompts)
         if (count != 1).any():
             g = int(np.argmax(count != 1))
-            prompt = pilot.column("prompt_id")[g]
+            prompt = pilot.column("prompt_id").tolist()[g]
             raise ValueError(
                 f"drawn must mark one answer for each prompt, got {count[g]} for prompt_id {prompt!r}"
             )
@@ -428,8 +444,8 @@ def _or_nan(entry: Any, missing: Any) -> Any:
     return missing if entry is None else entry
 
 
-_HEADS = ("", "asked", "target", "level", "drawn", "base", "gain", "rank", "wins", "")
-_SPARE = (4, 7, 1, 8, 5)
+_HEADS = ("", "asked", "target", "level", "drawn", "base", "to gain", "gain", "rank", "wins", "")
+_SPARE = (4, 8, 1, 9, 5, 6)
 
 
 def _text(judged: Evaluation) -> Iterator[str]:
@@ -441,16 +457,21 @@ def _text(judged: Evaluation) -> Iterator[str]:
     chosen = f", one of k = {k} candidates" if k and k > 1 else ""
     yield f"{judged.prompts:,} {kind}{chosen}; solved on {judged.pilot_prompts:,}; ± one standard error, by prompt"
     yield ""
-    yield from table(_HEADS, [_cells(row) for row in judged.rows], left=(0, 1, 9), spare=_SPARE)
+    yield from table(_HEADS, [_cells(row) for row in judged.rows], left=(0, 1, 10), spare=_SPARE)
     yield ""
     if not math.isnan(judged.kl):
-        spent = f"KL from the base {with_error(judged.kl, judged.kl_se, 2)} nats, predicted {judged.promised_kl:.2f}"
-        yield spent + (f"; {judged.effective:.1f} of {k} candidates in play" if k else "")
+        places = min(max(decimals(judged.kl_se, level=judged.kl), 2), 3)
+        spent = with_error(judged.kl, judged.kl_se, places)
+        play = f"; {judged.effective:.1f} of {k} candidates in play" if k else ""
+        yield f"KL from the base {spent} nats, predicted {number(judged.promised_kl, places)}{play}"
     if any(row.verdict for row in judged.rows):
         yield (
-            f"met: with {judged.confidence:.3g} confidence at most {judged.tolerance:g} within-prompt sd "
-            "short of the target"
+            f"met: with {judged.confidence:.3g} confidence at most {judged.tolerance:g} within-prompt sd short of "
+            "the target"
         )
+    if any(row.judged_by == "gain" for row in judged.rows):
+        numbers = "; a number by the level" if any(row.judged_by == "level" for row in judged.rows) else ""
+        yield f"what is asked relative to the base is judged by the gain{numbers}"
     for row in judged.rows:
         if row.verdict is Verdict.UNDECIDED and not math.isnan(row.needed):
             more = "only a larger pilot" if row.needed == math.inf else f"about {row.needed:,.0f} prompts"
@@ -460,7 +481,7 @@ def _text(judged: Evaluation) -> Iterator[str]:
 
 
 def _cells(row: Measured) -> tuple[str, ...]:
-    places = decimals(row.gain_se, row.se, level=row.level)
+    places, fine = decimals(row.se, level=row.level), decimals(row.gain_se, row.se, level=row.level)
     verdict = row.verdict.name.lower() if row.verdict else "check" if row.check else ""
     return (
         row.name,
@@ -469,8 +490,15 @@ def _cells(row: Measured) -> tuple[str, ...]:
         with_error(row.level, row.se, places),
         number(row.drawn, places),
         number(row.base, places),
-        with_error(row.gain, row.gain_se, places, "+"),
+        number(row.to_gain, fine, "+"),
+        with_error(row.gain, row.gain_se, fine, "+"),
         "" if math.isnan(row.quantile) else f"q{100 * row.quantile:.0f}",
-        with_error(100 * row.win_rate, 100 * row.win_rate_se, 0) + ("" if math.isnan(row.win_rate) else "%"),
+        _percent(row.win_rate, row.win_rate_se),
         verdict,
     )
+
+
+def _percent(share: float, se: float) -> str:
+    if math.isnan(share):
+        return ""
+    return with_error(100 * share, 100 * se, min(decimals(100 * se, level=50), 1)) + "%"

@@ -12,15 +12,19 @@ WIDTH = 100
 
 
 def decimals(*errors: float, level: float) -> int:
-    """Places after the point: two digits of the first error that is positive, else three of the level.
+    """Places after the point, by the first error that is positive: two digits of it up to 35, then one.
 
-    >>> decimals(0.031, level=4.2), decimals(math.nan, level=4.2), decimals(27.0, level=1234.5)
-    (3, 2, 0)
+    Without an error, three digits of the level.
+
+    >>> decimals(0.031, level=4.2), decimals(0.36, level=4.2), decimals(math.nan, level=4.2)
+    (3, 1, 2)
     """
-    for size, digits in [*((error, 2) for error in errors), (abs(level), 3)]:
-        if size > 0 and math.isfinite(size):
-            return min(max(digits - 1 - math.floor(math.log10(size)), 0), 6)
-    return 2
+    for error in errors:
+        if 0 < error < math.inf:
+            power = math.floor(math.log10(error))
+            return min(max((1 if error < 3.55 * 10.0**power else 0) - power, 0), 6)
+    level = abs(level)
+    return min(max(2 - math.floor(math.log10(level)), 0), 6) if 0 < level < math.inf else 2
 
 
 def number(x: float, places: int, sign: str = "") -> str:
