@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -232,7 +232,9 @@ def test_one_stray_text_among_numbers_is_not_passed_over(tmp_path: Path, name: s
         path.write_text("prompt,humor\n" + "".join(f"{prompt},{humor}\n" for prompt, humor in rows))
         says = r"^a\.csv: row 1 \(from 0\), column humor: text among numbers, 'oops'; where text is meant name it"
     else:
-        pd.DataFrame(rows, columns=["prompt", "humor"]).to_json(path, orient="records", lines=True)
+        path.write_text(
+            "".join(json.dumps({"prompt": prompt, "humor": humor}) + "\n" for prompt, humor in rows)
+        )
         says = r"^a\.jsonl: row 1 \(from 0\), column humor: must be a number as in other rows, got 'oops'$"
     with pytest.raises(ValueError, match=says):
         lay_out(read_source(path))

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -219,7 +217,10 @@ def test_a_folder_of_parts_is_one_pilot(tmp_path: Path) -> None:
     assert Pilot.read(tmp_path).table.equals(pilot.table, check_metadata=True)
 
 
+@pytest.mark.extra("pandas", "polars")
 def test_every_table_reads_alike(tmp_path: Path) -> None:
+    import polars as pl
+
     pilot = small(prompts=["B", "A", "B", "C", "A"], metadata=None)
     table = pilot.table.replace_schema_metadata(None)
     pandas = table.to_pandas().astype({"prompt_id": "category"})
@@ -238,7 +239,10 @@ def test_every_table_reads_alike(tmp_path: Path) -> None:
         assert read.columns == ("age",)
 
 
+@pytest.mark.extra("pandas")
 def test_pandas_nan_is_missing() -> None:
+    import pandas as pd
+
     frame = pd.DataFrame({"prompt_id": [0, 0], "humor": [1.0, np.nan]})
     with pytest.raises(ValueError, match=r"^table: row 1 \(from 0\), column humor: is missing$"):
         Pilot.read(frame)

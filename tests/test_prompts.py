@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -49,7 +48,7 @@ def test_prompts_from_every_kind_of_file(tmp_path: Path) -> None:
     assert read_prompts(tmp_path / "a.txt").to_pydict() == {"prompt": ["one", "two", "one"]}
     assert read_prompts(tmp_path / "a.csv", columns=["n"]).to_pydict() == {"prompt": ["one, or"], "n": [1]}
     assert read_prompts(lines(tmp_path, {"prompt": [USER]})).to_pydict() == {"messages": [[USER]]}
-    assert read_prompts(pl.DataFrame({"messages": [[USER]]})).to_pydict() == {"messages": [[USER]]}
+    assert read_prompts(pa.table({"messages": [[USER]]})).to_pydict() == {"messages": [[USER]]}
     assert read_prompts(lines(tmp_path, {"prompt": "a"}, name="b.dat"), "jsonl").num_rows == 1
 
 
