@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
+import io
 import sys
 from pathlib import Path
+
+from rich.console import Console
+
+from valuepalette.cli import app
 
 PAGE = Path(__file__).with_name("commands.md")
 COMMANDS = ("demo", "sample", "score", "solve", "decode", "evaluate", "values", "doctor")
@@ -43,12 +46,10 @@ def written() -> str:
 
 
 def _section(command: str) -> str:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    arguments = [sys.executable, "-m", *command.split(), "--help"]
-    shown = subprocess.run(
-        arguments, env=environment, check=True, capture_output=True, text=True, encoding="utf-8"
-    )
-    text = "\n".join(line.rstrip() for line in shown.stdout.strip().splitlines())
+    shown = io.StringIO()
+    console = Console(file=shown, width=100, color_system=None, force_terminal=False)
+    app([*command.split()[1:], "--help"], console=console, result_action="return_value")
+    text = "\n".join(line.rstrip() for line in shown.getvalue().strip().splitlines())
     return f"## `{command}`\n\n```text\n{text}\n```\n"
 
 

@@ -289,8 +289,8 @@ def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
 def test_progress_is_told_in_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     collect(tmp_path, quiet=False)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"sampling {tmp_path}: 0 of 10 prompts"
-    assert lines[-1] == f"sampling {tmp_path}: 10 of 10 prompts in 0 s"
+    assert lines[0] == f"sampling {tmp_path.name}: 0 of 10 prompts"
+    assert lines[-1].startswith(f"sampling {tmp_path.name}: 10 of 10 prompts in ")
 
 
 class Stop(BaseException):
@@ -353,7 +353,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_files(tmp_path: Path) -> 
     def written() -> set[int]:
         return {path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
-    for kills in range(6):
+    for kills in range(4):
         before = written()
         process = subprocess.Popen([sys.executable, script, folder, "0.1"], stderr=subprocess.DEVNULL)
         patience = time.monotonic() + 120

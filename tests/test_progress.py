@@ -22,7 +22,8 @@ class Clock:
         return self.now
 
 
-def test_a_terminal_sees_one_line_with_rate_and_time_left() -> None:
+def test_a_terminal_sees_one_line_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     stream, clock = Terminal(), Clock()
     with Progress("sampling", 60, stream=stream, clock=clock) as progress:
         clock.now = 10.0
@@ -35,6 +36,13 @@ def test_a_terminal_sees_one_line_with_rate_and_time_left() -> None:
         "sampling: 20 of 60 prompts, 2/s, 20 s left",
         "sampling: 60 of 60 prompts in 30 s\n",
     ]
+
+
+def test_a_narrow_terminal_is_not_overrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    with Progress("sampling a folder", 60, stream=stream):
+        assert stream.getvalue() == "\r\x1b[Ksampling a folder: "
 
 
 def test_elsewhere_there_are_plain_lines_and_few() -> None:

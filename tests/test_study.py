@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,10 @@ def write(folder: Path, text: str = TEXT, rows: list[dict[str, Any]] | None = No
     return path
 
 
-def study(path: Path, open_engine: Callable[[], Engine] = FakeEngine, **rewards: Line) -> Study:
-    return Study(read_settings(path), open_engine=open_engine, rewards={**REWARDS, **rewards})
+def study(
+    path: Path, open_engine: Callable[[], Engine] = FakeEngine, rewards: Mapping[str, Line] | None = None
+) -> Study:
+    return Study(read_settings(path), open_engine=open_engine, rewards={**REWARDS, **(rewards or {})})
 
 
 @pytest.fixture
@@ -224,11 +226,31 @@ def test_prompts_held_out_may_have_a_file_of_their_own(tmp_path: Path) -> None:
 
 def test_a_check_cannot_be_asked_for_by_one_of_its_columns(tmp_path: Path) -> None:
     path = write(tmp_path, TEXT + '\n[palettes.sly]\nbrevity = "q60"\n')
-    sly = study(path, shortness=lambda: FakeReward("brevity", lambda text: -len(text)))
-    sly.sample(quiet=True)
-    sly.score(quiet=True)
+    rewards = {"shortness": lambda: FakeReward("brevity", lambda text: -len(text))}
     with pytest.raises(ValueError, match=r"\[palettes\.sly\] brevity is a check"):
-        sly.solve("sly")
+        study(path, rewards=rewards).sample(quiet=True)
+    plain = study(write(tmp_path), rewards=rewards)
+    plain.sample(quiet=True)
+    plain.score(quiet=True)
+    write(tmp_path, path.read_text() + '\n[palettes.sly]\nbrevity = "q60"\n')
+    with pytest.raises(ValueError, match=r"\[palettes\.sly\] brevity is a check"):
+        study(path, rewards=rewards).solve("sly")
+
+
+def test_what_cannot_be_scored_is_known_before_anything_is_sampled(tmp_path: Path) -> None:
+    path = write(tmp_path, TEXT + '\n[palettes.odd]\ngaots = "q60"\n')
+    engine = FakeEngine()
+    with pytest.raises(
+        ValueError, match=r"\[palettes\.odd\] gaots is not measured; \[values\] measures goats, "
+    ):
+        study(path, lambda: engine).sample(quiet=True)
+
+    def absent() -> FakeReward:
+        raise ModuleNotFoundError("pip install it")
+
+    with pytest.raises(ModuleNotFoundError, match="pip install it"):
+        study(write(tmp_path), lambda: engine, {"variety": absent}).sample(quiet=True)
+    assert engine.calls == []
 
 
 def test_equal_prompts_count_once(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ class Common:
     """Show the traceback of an error."""
 
     def say(self, text: str, content: Mapping[str, Any]) -> None:
-        print(json.dumps(content, ensure_ascii=False) if self.json else text)
+        if self.json or text:
+            print(json.dumps(content, ensure_ascii=False) if self.json else text)
 
 
 COMMON = Common()
@@ -189,7 +190,8 @@ def solve(
         ]
     text = "\n\n".join(_titled(name, str(solution), path) for name, solution, path in solutions)
     common.say(text, {"solutions": [_solved(*entry) for entry in solutions]})
-    return _impossible([name or "what is asked" for name, solution, _ in solutions if solution.certificate])
+    impossible = [name or "what is asked" for name, solution, _ in solutions if solution.certificate]
+    return _fail(f"cannot be had: {', '.join(impossible)}") if impossible else 0
 
 
 @app.command(sort_key=5)
@@ -239,7 +241,7 @@ def decode(
         "\n".join(_titled(name, "", path) for name, path in written.items()),
         {"answers": [{"palette": name or None, "path": str(path)} for name, path in written.items()]},
     )
-    return _impossible(impossible)
+    return _left_out(impossible)
 
 
 @app.command(sort_key=6)
@@ -282,13 +284,18 @@ def evaluate(
     common.say(
         text, {"evaluations": [{"palette": name or None, **found.to_dict()} for name, found in judged]}
     )
-    return _impossible(impossible)
+    return _left_out(impossible)
 
 
 @app.command(sort_key=7)
 def values(*, common: Common = COMMON) -> None:
     """List the values that can be measured, and how each is written in a study."""
-    raise NotImplementedError
+    from dataclasses import asdict
+
+    from valuepalette.rewards.listing import list_rewards, listing
+
+    found = list_rewards()
+    common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 
 @app.command(sort_key=8)
@@ -419,10 +426,10 @@ def _solved(name: str, solution: Solution, path: Path | None) -> dict[str, Any]:
     }
 
 
-def _impossible(names: Sequence[str]) -> int:
-    if not names:
+def _left_out(impossible: Sequence[str]) -> int:
+    if not impossible:
         return 0
-    return _fail(f"cannot be had: {', '.join(names)}; `valuepalette solve` says why")
+    return _fail(f"cannot be had: {', '.join(impossible)}; `valuepalette solve` says why")
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -37,7 +37,7 @@ from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
 from valuepalette.rewards.opening import open_reward
 
-__all__ = ["Line", "finished", "sample", "score", "score_all", "unscored"]
+__all__ = ["Line", "finished", "open_line", "sample", "score", "score_all", "unscored"]
 
 Line = Callable[[], Reward] | str | Mapping[str, object]
 """A function that opens a reward, or a line of a study's `[values]`."""
@@ -99,9 +99,7 @@ def sample(
         paths = _paths(folder, settings)
         missing = [(index, path) for index, path in enumerate(paths) if not path.exists()]
         drawn = len(prompts) - sum(len(prompts[i * shard : (i + 1) * shard]) for i, _ in missing)
-        with Progress(
-            f"sampling {folder}", len(prompts), done=drawn, unit="prompts", quiet=quiet
-        ) as progress:
+        with Progress(f"sampling {folder.name}", len(prompts), done=drawn, quiet=quiet) as progress:
             for index, path in missing:
                 first = index * shard
                 batch = prompts[first : first + shard]
@@ -159,11 +157,11 @@ def score_all(
                     f"{folder} lacks {absent} of its {len(paths)} parts: sample it to its end first"
                 )
         for name, line in rewards.items():
-            spec = None if callable(line) else {"line": plain(line), "model": model}
+            spec = {"line": plain(line), "model": model} if isinstance(line, str | Mapping) else None
             waiting = [folder for folder in folders if not _settled(folder, name, spec)]
             if not waiting:
                 continue
-            reward = line() if callable(line) else open_reward(name, line, model=model)
+            reward = open_line(name, line, model)
             try:
                 for folder in waiting:
                     _score_value(folder, name, reward, spec, name in again, quiet)
@@ -175,6 +173,11 @@ def finished(folder: str | os.PathLike[str]) -> bool:
     """Whether every shard of `folder` has been sampled."""
     manifest = Path(folder) / MANIFEST
     return manifest.is_file() and all(p.exists() for p in _paths(Path(folder), read_json(manifest, _FORMAT)))
+
+
+def open_line(name: str, line: Line, model: str | None) -> Reward:
+    """The reward that a line names, or that a function opens."""
+    return open_reward(name, line, model=model) if isinstance(line, str | Mapping) else line()
 
 
 def unscored(folder: str | os.PathLike[str], names: Collection[str]) -> list[str]:
@@ -221,9 +224,8 @@ def _score_value(
         write_json(folder / MANIFEST, manifest)
     missing = [path for path in paths if not _holds(path, name, entry)]
     done = len(paths) - len(missing)
-    with Progress(
-        f"scoring {name} in {folder}", len(paths), done=done, unit="parts", quiet=quiet
-    ) as progress:
+    label = f"scoring {name} in {folder.name}"
+    with Progress(label, len(paths), done=done, unit="parts", quiet=quiet) as progress:
         for path in missing:
             _score_part(path, name, reward, entry)
             progress.advance(1)

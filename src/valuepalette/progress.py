@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +76,8 @@ class Progress:
         if self._silent:
             return
         if self._terminal:
-            self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be rewritten
+            self._stream.write(f"\r\x1b[K{text[:width]}" + ("\n" if last else ""))
         else:
             self._stream.write(text + "\n")
         self._stream.flush()

@@ -118,6 +118,7 @@ class Study:
             wanted.append(("held_out", out, self._held_out_candidates))
         if all(collecting.finished(self.folder / name) for name, _, _ in wanted):
             return
+        self._check_values()
         engine = self._engine()
         try:
             for name, prompts, k in wanted:
@@ -195,6 +196,22 @@ class Study:
         answers = choose(out, solution, seed=self.settings.seed, candidates=k)
         answers.write(self.folder / "answers" / _METHOD / f"{palette}.parquet")
         return answers, solution
+
+    def _check_values(self) -> None:
+        """Opens each reward once, which costs little, so that what cannot be scored is known before hours are spent."""
+        measured: dict[str, str] = {}
+        for name, line in self._rewards.items():
+            reward = collecting.open_line(name, line, self.settings.model)
+            measured |= {column.name: name for column in reward.columns}
+            reward.close()
+        for palette, wanted in self.settings.palettes.items():
+            for value in wanted.entries:
+                if value not in measured:
+                    raise ValueError(
+                        f"[palettes.{palette}] {value} is not measured; [values] measures {', '.join(measured)}"
+                    )
+                if measured[value] in self.settings.checks:
+                    raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
 
     @property
     def _holds_out(self) -> bool:
