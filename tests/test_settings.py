@@ -88,6 +88,15 @@ def test_what_is_left_out_is_as_in_the_paper(tmp_path: Path) -> None:
     assert settings.solve == {}
 
 
+def test_the_study_of_the_page_reads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "study.md").read_text(encoding="utf-8")
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    settings = read_settings(study(tmp_path, text))
+    assert list(settings.values) == ["humor", "harmlessness", "tone", "toxicity", "length"]
+    assert settings.checks == ("toxicity",)
+    assert settings.solve == {"candidates": 8}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in tokens:
             raise
-        expected = isinstance(error, ValueError | TypeError | OSError | ImportError)
+        expected = isinstance(error, ValueError | TypeError | OSError | ModuleNotFoundError)
         kind = "" if expected else f"{type(error).__name__}: "
         return _fail(
             kind + (str(error) or type(error).__name__) + ("" if expected else " (--debug says where)")
