@@ -11,10 +11,10 @@ from enum import Enum
 from functools import partial
 
 import numpy as np
-from scipy.optimize import linprog, nnls
+from scipy.optimize import linprog
 
 from valuepalette.feasibility import Support, distance, gauge, margin
-from valuepalette.newton import Iterate, asked, maximise, separation
+from valuepalette.newton import Iterate, asked, maximise, maximise_in_box, residuals, separation
 from valuepalette.tilting import Array, Groups, Tilted, prompt_support, spread, tilted
 
 __all__ = ["Certificate", "Optimum", "Status", "evaluate_at", "optimise"]
@@ -143,23 +143,30 @@ def optimise(
     source = full if exact else tilted(groups, scale, block=block, seed=seed)
 
     clash = _clash(source.pass_(np.zeros(len(low))).covariance, low, high)
-    if clash is not None:
+    if (lower > upper).any():
+        nothing = np.zeros(len(low))
+        verdict = _Verdict(
+            Status.INFEASIBLE, maximise(source, low, high, max_passes=1), source, direction=nothing
+        )
+    elif clash is not None:
         verdict = _Verdict(
             Status.INFEASIBLE, maximise(source, low, high, max_passes=1), source, direction=clash
         )
     else:
         verdict = _settle(source, support, low, high, tol, exact=exact)
     partitions = 4
-    while verdict.status is Status.NUMERICAL and not exact and partitions < 256:
+    while verdict.status is Status.NUMERICAL and not exact and partitions * groups.values.size < 1e8:
         # The support says yes and these random blocks say no: more of them come closer to it.
         partitions *= 4
         source = tilted(groups, scale, block=block, seed=seed, partitions=partitions)
         verdict = _settle(source, support, low, high, tol, exact=False)
     certificate = None
-    if verdict.direction is not None:
+    if (lower > upper).any():
+        certificate = _crossing(lower, upper, low - high)
+    elif verdict.direction is not None:
         certificate = _certificate(groups, full, support, lower, upper, low, high, verdict.direction, blocked)
     if verdict.status in (Status.OPTIMAL, Status.BOUNDARY):
-        verdict = replace(verdict, at=_least_norm(verdict.at, verdict.source, low, high))
+        verdict = _least_norm(verdict, low, high)
     return _report(groups, verdict, full.scale, certificate, lambda: margin(support, low, high, gap=1e-8).low)
 
 
@@ -182,8 +189,12 @@ def _check(groups: Groups, lower: Array, upper: Array, joint: bool, block: int |
     m = groups.values.shape[1]
     if lower.shape != (m,) or upper.shape != (m,):
         raise ValueError(f"lower and upper must have shape ({m},), got {lower.shape} and {upper.shape}")
-    if np.isnan(lower).any() or np.isnan(upper).any():
-        raise ValueError("lower and upper must be numbers or infinite, got nan")
+    if not np.isfinite(groups.values).all():
+        raise ValueError("values must be finite, got nan or an infinite number")
+    if not ((lower < np.inf) & (upper > -np.inf)).all():
+        raise ValueError(
+            f"lower must be a number or −∞ and upper a number or +∞, got nan or the other infinity: {lower}, {upper}"
+        )
     if block is not None and joint:
         raise ValueError(f"block must be None in joint mode, where prompts are not given, got {block}")
     if block is not None and not 1 <= block <= groups.sizes.min():
@@ -202,9 +213,11 @@ def _settle(
         return _Verdict(Status.INFEASIBLE, at, source, direction=at.weights)
     solved = at.kkt <= tol
     error = _proof(source, at, low, high) if solved else np.nan
-    idle = solved and not at.weights.any()
-    if idle or (exact and not np.isnan(error)):
-        return _Verdict(Status.OPTIMAL, at, source, 0.0 if idle else error)
+    base_will_do = solved and not at.weights.any()
+    if base_will_do and at.kkt == 0:
+        error = 0.0
+    if base_will_do or (exact and not np.isnan(error)):
+        return _Verdict(Status.OPTIMAL, at, source, error)
     # The gauge measures from the base, which on a face is not zero.
     base = source.pass_(np.zeros(len(low))).levels
     reach = gauge(_moved(support, base), low - base, high - base)
@@ -248,12 +261,13 @@ def _moved(support: Support, base: Array) -> Support:
     return seen if base.any() else support
 
 
-def _proof(source: Tilted, at: Iterate, low: Array, high: Array) -> float:
+def _proof(source: Tilted, at: Iterate, low: Array, high: Array, lift: float = 1.0) -> float:
     """A radius around λ, in the 2-norm, that holds an exact optimum; nan where none can be proved.
 
     F is self-concordant-like: |F‴[u,u,u]| ≤ D‖u‖F″[u,u], D the largest diameter of a group. So along any feasible
     direction the dual falls at least like −‖p‖t + μ(e^(−Dt) − 1 + Dt)/D², which has its zero slope within
-    −log(1 − q)/D where q = D‖p‖/μ ≤ ½. p holds the residuals over all constrained entries.
+    −log(1 − q)/D where q = D‖p‖/μ ≤ ½. p holds the residuals over all constrained entries. `lift` is how much longer
+    a step in λ may be than its part that moves any level, above one for collinear features alone.
     """
     levels, H = at.tilt.levels, at.tilt.covariance
     constrained = np.isfinite(low) | np.isfinite(high)
@@ -275,10 +289,10 @@ def _proof(source: Tilted, at: Iterate, low: Array, high: Array) -> float:
         mu = float(curvature[0]) - 8 * eps * float(curvature[-1])
         if mu <= 0:
             continue
-        q = D * (float(np.linalg.norm(at.residuals[kept])) + 8 * eps * D) / mu
+        q = D * lift * (float(np.linalg.norm(at.residuals[kept])) + 8 * eps * D) / mu
         if q > 0.5:
             continue
-        radius = -np.log1p(-q) / D
+        radius = -lift * np.log1p(-q) / D
         # Inside the ball curvature at most doubles; so far can the other levels move.
         dropped = constrained & ~kept
         drift = 2 * np.sqrt(np.diag(H)[dropped] * curvature[-1]) * radius
@@ -318,34 +332,38 @@ def _clash(H0: Array, low: Array, high: Array) -> Array | None:
     return direction / np.abs(direction).sum()
 
 
-def _least_norm(at: Iterate, source: Tilted, low: Array, high: Array) -> Iterate:
-    """Of the optimal λ that collinear features leave, the one of least 2-norm: a least-distance problem by NNLS."""
-    constrained = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+def _least_norm(verdict: _Verdict, low: Array, high: Array) -> _Verdict:
+    """Of the optimal λ that collinear features leave, the one of least 2-norm in standardised units."""
+    at, source = verdict.at, verdict.source
+    inside = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     H0 = source.pass_(np.zeros(len(low))).covariance
-    values, vectors = np.linalg.eigh(H0[np.ix_(constrained, constrained)])
-    still = vectors[:, values <= COLLINEAR]
+    values, vectors = np.linalg.eigh(H0[np.ix_(inside, inside)])
+    still, moving = vectors[:, values <= COLLINEAR], vectors[:, values > COLLINEAR]
     if still.shape[1] == 0 or not at.weights.any():
-        return at
-    weights, levels = at.weights[constrained], at.tilt.levels[constrained]
-    at_low = np.abs(levels - low[constrained]) <= 1e-8
-    at_high = np.abs(levels - high[constrained]) <= 1e-8
-    fixed = weights - still @ (still.T @ weights)
-    # λ = fixed + still·y with λ_i ≥ 0 unless its upper bound binds, λ_i ≤ 0 unless its lower one does.
-    G = np.concatenate([still[~at_high], -still[~at_low]])
-    h = np.concatenate([-fixed[~at_high], fixed[~at_low]])
-    y = np.zeros(still.shape[1])
-    if len(G):
-        rhs = np.zeros(still.shape[1] + 1)
-        rhs[-1] = 1.0
-        E = np.vstack([G.T, h])
-        u, _ = nnls(E, rhs)
-        rest = E @ u - rhs
-        if abs(rest[-1]) > 1e-12:
-            y = -rest[:-1] / rest[-1]
-    chosen = fixed + still @ y
-    out = np.zeros(len(low))
-    out[constrained] = np.where(np.abs(chosen) > 1e-9, chosen, 0.0)
-    return replace(at, weights=out)
+        return verdict
+    levels, shared = at.tilt.levels[inside], moving.T @ at.weights[inside]
+    # A small pull to zero chooses among them, λ_i ≥ 0 unless its upper bound binds, ≤ 0 unless its lower one does.
+    start = at.weights[inside]
+    floor = np.where(np.abs(levels - high[inside]) <= 1e-8, -np.inf, np.minimum(-start, 0))
+    ceiling = np.where(np.abs(levels - low[inside]) <= 1e-8, np.inf, np.maximum(-start, 0))
+    pull = 1e-8
+    step = maximise_in_box(moving @ moving.T + pull * np.eye(len(start)), -pull * start, floor, ceiling)
+    # The least-norm λ on the support so found, to full accuracy.
+    support = start + step != 0
+    lift = np.linalg.pinv(moving[support].T, rcond=1e-10)
+    weights = np.zeros(len(low))
+    weights[inside[support]] = lift @ shared
+    # Along a face dᵀr is a constant, not zero: F must be taken anew.
+    tilt = source.pass_(weights)
+    at = Iterate(weights, tilt, residuals(weights, tilt.levels, low, high), at.passes + 1)
+    return replace(verdict, at=at, error=_proof(source, at, low, high, lift=float(np.linalg.norm(lift, 2))))
+
+
+def _crossing(lower: Array, upper: Array, excess: Array) -> Certificate:
+    """Bounds on one feature that contradict each other: d⁺ = d⁻ on it, so d = 0, and 0 cannot be lower − upper > 0."""
+    i = int(excess.argmax())
+    gap = float(lower[i] - upper[i])
+    return Certificate(np.zeros(len(lower)), gap, 0.0, gap, 0.0, -float(excess[i]) / 2)
 
 
 def _certificate(

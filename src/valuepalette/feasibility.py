@@ -60,13 +60,17 @@ def stretch(
     The master is a linear programme over mixtures of the reachable `points` (c, m), some mixture of which has
     to meet the bounds at some t; its multipliers are a direction d, and σ(d) bounds t from above and yields the next
     point. Directions are first tried half way to the best so far, which damps the zigzag of many kinks. Stops
-    when high − low ≤ gap, low > above, high < below, or after `max_calls` calls of `support`.
+    when high − low ≤ gap, low > above, high < below, or after `max_calls` calls of `support`. Both ends are +∞ on
+    a line that tightens nothing.
     """
     low, high = -np.inf, np.inf
     point, best = points[0], np.zeros((2, len(lower)))
     calls = 0
     while True:
         low, point, multipliers = _master(points, lower, upper, rise_lower, rise_upper)
+        if low == np.inf:
+            high = np.inf
+            break
         if high - low <= gap or low > above or high < below or calls >= max_calls:
             break
         trials = [multipliers] if not np.isfinite(high) else [(multipliers + best) / 2, multipliers]
@@ -117,9 +121,7 @@ def _master(
     options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
     answer = linprog(cost, A_ub, b_ub, A_eq, b_eq, bounds, method="highs", options=options)
     if answer.status == 3:
-        raise ValueError(
-            "the bounds must tighten somewhere along the line, got a line that relaxes all of them"
-        )
+        return np.inf, points[0], np.zeros((2, len(lower)))
     if answer.x is None:
         raise ValueError(
             "points must have a mixture that meets the bounds somewhere along the line, got none"

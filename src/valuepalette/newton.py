@@ -10,7 +10,7 @@ import numpy as np
 
 from valuepalette.tilting import Array, Source, Tilt
 
-__all__ = ["Iterate", "asked", "maximise", "residuals", "separation"]
+__all__ = ["Iterate", "asked", "maximise", "maximise_in_box", "residuals", "separation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +119,17 @@ def _step(here: Iterate, lower: Array, upper: Array, radius: float) -> tuple[Arr
     high = np.where(free | (side > 0), radius, np.minimum(radius, -weights))
     still = (side == 0) & ~free
     slope, low, high = np.where(still, 0.0, slope), np.where(still, 0.0, low), np.where(still, 0.0, high)
-    step = _maximise_in_box(here.tilt.covariance, slope, low, high)
+    step = maximise_in_box(here.tilt.covariance, slope, low, high)
     return step, float(slope @ step - 0.5 * step @ here.tilt.covariance @ step)
 
 
-def _maximise_in_box(hessian: Array, slope: Array, low: Array, high: Array) -> Array:
+def maximise_in_box(hessian: Array, slope: Array, low: Array, high: Array) -> Array:
     """argmax slopeᵀp − ½ pᵀHp over low ≤ p ≤ high around 0, by a primal active set; H may be singular."""
     m = len(slope)
     unit = np.sqrt(np.diag(hessian))
     unit = np.where(unit > 0, unit, 1.0)
     H = hessian / np.outer(unit, unit) + 1e-13 * np.eye(m)
-    slope, low, high = slope / unit, low * unit, high * unit
+    slope, bottom, top = slope / unit, low * unit, high * unit
     p = np.zeros(m)
     held = ((low == 0) & (slope <= 0)) | ((high == 0) & (slope >= 0))
     for _ in range(10 * m + 10):
@@ -137,21 +137,21 @@ def _maximise_in_box(hessian: Array, slope: Array, low: Array, high: Array) -> A
         if move.any():
             step = np.linalg.solve(H[np.ix_(move, move)], (slope - H @ p)[move])
             with np.errstate(divide="ignore", invalid="ignore"):
-                room = np.where(step > 0, (high[move] - p[move]) / step, (low[move] - p[move]) / step)
+                room = np.where(step > 0, (top[move] - p[move]) / step, (bottom[move] - p[move]) / step)
             room = np.where(step == 0, np.inf, room)
             first = int(room.argmin())
             length = min(1.0, float(room[first]))
             p[move] += length * step
             if length < 1:
                 index = int(np.flatnonzero(move)[first])
-                p[index] = high[index] if step[first] > 0 else low[index]
+                p[index] = top[index] if step[first] > 0 else bottom[index]
                 held[index] = True
                 continue
         pull = slope - H @ p
-        wrong = held & (low < high) & (((p == low) & (pull > 0)) | ((p == high) & (pull < 0)))
+        wrong = held & (low < high) & (((p == bottom) & (pull > 0)) | ((p == top) & (pull < 0)))
         pull = np.where(wrong, np.abs(pull), 0.0)
         if pull.max(initial=0.0) <= 1e-15 * (1 + np.abs(slope).max()):
             break
         held[int(pull.argmax())] = False
     # A weight that reaches its bound at zero lands on it exactly, not within rounding.
-    return np.where(p == low, low / unit, np.where(p == high, high / unit, p / unit))
+    return np.where(p == bottom, low, np.where(p == top, high, p / unit))

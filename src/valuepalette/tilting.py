@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
+from math import comb
 from typing import Protocol
 
 import numpy as np
@@ -419,11 +421,15 @@ def tilted(
 
 
 def _blocks(rows: Index, z: Array, k: int, partitions: int, rng: np.random.Generator) -> tuple[Index, Array]:
-    """Random disjoint blocks of k inside each prompt, shape (prompts · partitions · (K // k), k)."""
+    """Blocks of k inside each prompt, (blocks of all prompts, k): random and disjoint, or all where these are fewer."""
     prompts, size, features = z.shape
     used = size // k * k
-    order = np.broadcast_to(np.arange(size), (prompts, partitions, size))
-    picked = rng.permuted(order, axis=2)[:, :, :used].reshape(prompts, -1)
+    if comb(size, k) <= partitions * (size // k):
+        every = np.array(list(combinations(range(size), k)), dtype=np.intp)
+        picked = np.broadcast_to(every.reshape(-1), (prompts, every.size))
+    else:
+        order = np.broadcast_to(np.arange(size), (prompts, partitions, size))
+        picked = rng.permuted(order, axis=2)[:, :, :used].reshape(prompts, -1)
     inside = np.take_along_axis(z, picked[:, :, None], axis=1)
     inside = inside - inside.mean(axis=1, keepdims=True)
     return np.take_along_axis(rows, picked, axis=1).reshape(-1, k), inside.reshape(-1, k, features)
