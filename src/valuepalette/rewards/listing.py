@@ -25,7 +25,8 @@ class Listed:
 
     options  what its line may say beside `reward`; those it must say come first, in `required`
     missing  what must be installed before it can measure, with the command; None where it is ready
-    limits   what it does not know, where that is on its card
+    quality  how well a head does by its card: areas under the ROC curve
+    limits   what it does not know, by its card
     weak     its source is too weak to steer by
     """
 
@@ -34,6 +35,7 @@ class Listed:
     required: tuple[str, ...]
     options: tuple[str, ...]
     missing: str | None
+    quality: str | None
     limits: str | None
     weak: bool
 
@@ -49,6 +51,7 @@ def listing(rewards: Sequence[Listed]) -> str:
     lines: list[str] = []
     for entry in rewards:
         told = [("WEAK: not to steer by. " if entry.weak else "") + entry.measures]
+        told += [f"quality: {entry.quality}"] if entry.quality else []
         told += [f"limits: {entry.limits}"] if entry.limits else []
         told += [f"needs: {', '.join(entry.required)}"] if entry.required else []
         told += [f"missing: {entry.missing}"] if entry.missing else []
@@ -60,7 +63,7 @@ def listing(rewards: Sequence[Listed]) -> str:
         "",
         "Larger is better in every value. In a study, under [values]:",
         '  diversity = "diversity"',
-        '  humor = { reward = "classifier", model = "mohameddhiab/humor-no-humor", label = 1, output = "logit" }',
+        '  humor = { reward = "classifier", model = "mohameddhiab/humor-no-humor", output = "logit" }',
         '  toxicity = { reward = "embedded:toxicity", check = true }   # a second opinion, never optimised',
     )
     return "\n".join([*lines, *examples])
@@ -77,6 +80,7 @@ def _listed(reward: str, opener: Callable[..., Reward]) -> Listed:
         required=required,
         options=options,
         missing=_missing(reward, opener, required),
+        quality=_quality(card),
         limits=card.get("limits"),
         weak=bool(card.get("weak", False)),
     )
@@ -88,6 +92,16 @@ def _card(reward: str) -> Mapping[str, Any]:
         return card_of(name) if scheme == "embedded" else {}
     except FileNotFoundError:
         return {}
+
+
+def _quality(card: Mapping[str, Any]) -> str | None:
+    """The range of a card's areas, in and out of the domain it was trained on."""
+    told: list[str] = []
+    for domain in ("held out", "out of domain"):
+        areas = sorted({f"{measured['area']:.2f}" for measured in card.get(domain, {}).values()})
+        if areas:
+            told.append(f"{' to '.join(dict.fromkeys([areas[0], areas[-1]]))} {domain}")
+    return f"area under the ROC curve {', '.join(told)}; 0.5 is chance" if told else None
 
 
 def _missing(reward: str, opener: Callable[..., Reward], required: Sequence[str]) -> str | None:
