@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,17 @@ def packaged(name: str) -> Path:
     return path
 
 
-def converted(name: str) -> Path:
+def _convert(source: Path, folder: Path) -> None:
+    """Writes the model of a GGUF file as a folder of float32 weights, settings and tokenizer."""
+    from valuepalette.engines.loading import load_causal_lm, quiet
+
+    with quiet():
+        loaded = load_causal_lm(str(source), dtype="float32", device="cpu")
+        loaded.model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+
+
+def converted(name: str, *, convert: Callable[[Path, Path], None] = _convert) -> Path:
     """The folder of an embedded model in the user's cache, ready for `from_pretrained`.
 
     The first call converts. That is safe against interruption and against two processes at once: the
@@ -102,7 +113,7 @@ def converted(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "fresh"
-        _convert(source, fresh)
+        convert(source, fresh)
         sums = {path.name: digest(path) for path in sorted(fresh.iterdir())}
         (fresh / _CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
         _move(fresh, folder, aside=Path(scratch) / "damaged")
@@ -134,12 +145,3 @@ def _move(fresh: Path, folder: Path, aside: Path) -> None:
         if not _intact(folder):
             raise
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _convert(source: Path, folder: Path) -> None:
-    from valuepalette.engines.transformers import load_causal_lm, quiet
-
-    with quiet():
-        loaded = load_causal_lm(str(source), dtype="float32", device="cpu")
-        loaded.model.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)

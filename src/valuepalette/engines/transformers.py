@@ -1,163 +1,192 @@
-"""Causal language models of Hugging Face: any hub id, folder or GGUF file, and the embedded one."""
+"""Sampling from a causal language model of Hugging Face, base or chat, on a CPU or a GPU."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from valuepalette.engines.embedded import EMBEDDED, converted, digest
+from valuepalette.engines import Candidate, Prompt, Sampling
+from valuepalette.engines.drawing import candidate_key
+from valuepalette.engines.loading import LoadedModel, load_causal_lm
 
 if TYPE_CHECKING:
-    import torch
+    from valuepalette.engines.generation import Answer
 
-__all__ = ["LoadedModel", "load_causal_lm"]
-
-PRECISIONS = ("float32", "bfloat16", "float16")
+__all__ = ["LoadedModel", "TransformersEngine", "load_causal_lm"]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A causal language model in memory, its tokenizer, and what makes it this model and no other.
+class TransformersEngine:
+    """Draws candidates from a causal language model in memory.
 
-    `model` is a `transformers.PreTrainedModel` in evaluation mode on its device, `tokenizer` its tokenizer.
+    `template` says how a prompt becomes the model's input: "own" is the model's own chat template where it has
+    one, and otherwise the text itself, to be continued; "none" continues the text whatever the model has; any
+    other string is a Jinja template in the place of the model's own.
+
+    A batch holds at most `batch_rows` candidates, filled from the prompts in order of their length, so what is
+    computed together depends on the prompts handed in and on this number alone. In float32 it does not change
+    the candidates; in other precisions it may, and is part of the fingerprint.
+
+    `Candidate.tokens` and `Candidate.logprob` count every token that was drawn, also the one that ended the
+    answer and those of a stop string, which is cut from the text.
     """
 
-    model: Any
-    tokenizer: Any
-    fingerprint: Mapping[str, str]
+    def __init__(self, loaded: LoadedModel, *, template: str = "own", batch_rows: int = 128) -> None:
+        if batch_rows < 1:
+            raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
+        self._loaded: LoadedModel | None = loaded
+        self._template = _chat_template(loaded.tokenizer, template)
+        self._batch_rows = batch_rows
+        self._ends = _end_tokens(loaded)
+        self._fingerprint = {**loaded.fingerprint, "template": _short_digest(self._template)}
+        if loaded.fingerprint["dtype"] != "float32":
+            self._fingerprint["batch_rows"] = str(batch_rows)
 
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """Model id, revision, precision and template: what makes two engines the same p0."""
+        return dict(self._fingerprint)
 
-def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | None = None) -> LoadedModel:
-    """Loads a causal language model by its id.
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model and its tokenizer. Raises ValueError once the engine is closed."""
+        if self._loaded is None:
+            raise ValueError(f"engine must be open, got the closed engine of {self._fingerprint['model']}")
+        return self._loaded
 
-    `model_id` is `embedded:<name>`, `hf:<hub id>`, a folder, a `*.gguf` file, or a hub id, tried in this
-    order. `dtype` is "float32", "bfloat16" or "float16"; None takes what the device does fastest, and float32
-    for an embedded model, so that it is the same everywhere. `device` is a torch device such as "cpu" or
-    "cuda:0"; None takes a GPU where there is one.
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        k: int,
+        *,
+        sampling: Sampling,
+        seed: int,
+        logprobs: bool = False,
+    ) -> list[list[Candidate]]:
+        """`k` candidates for each prompt, in order; see `valuepalette.engines.Engine`.
 
-    The fingerprint names the id, its `revision` (the hub's commit, or a SHA-256 of the files) and the
-    precision. Raises ValueError where the id leads to no causal language model, and ModuleNotFoundError with
-    the command that installs what is missing.
-    """
-    torch = _torch()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    precision = dtype or ("float32" if model_id.startswith("embedded:") else fastest_precision(place))
-    if precision not in PRECISIONS:
-        raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}, got {dtype!r}")
-    source, options, revision = _locate(model_id)
+        Raises ValueError where a prompt does not suit the model: a conversation without a chat template, no
+        token at all, or no room for the answer in the model's context.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        from valuepalette.engines.generation import generate
 
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+        model = self.loaded.model
+        inputs = [self._encode(index, prompt, sampling) for index, prompt in enumerate(prompts)]
+        found: list[list[Candidate]] = [[] for _ in prompts]
+        for places, columns in _batches([len(ids) for ids in inputs], k, self._batch_rows):
+            answers = generate(
+                model,
+                [inputs[place] for place in places],
+                [[candidate_key(seed, prompts[place], column) for column in columns] for place in places],
+                sampling,
+                ends=lambda row, tokens, places=places: self._ended(inputs[places[row]], tokens, sampling),
+                logprobs=logprobs,
+            )
+            for place, own in zip(places, answers, strict=True):
+                found[place] += [self._candidate(inputs[place], each, sampling, logprobs) for each in own]
+        return found
 
-    with quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            if "gguf_file" in options:
-                from transformers import GgufConfig
+    def close(self) -> None:
+        """Lets go of the model; its memory is free once nobody else holds it."""
+        self._loaded = None
 
-                # Packed weights load ten times slower, and can be neither saved nor trained.
-                options["quantization_config"] = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, precision), **options)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+    def _encode(self, index: int, prompt: Prompt, sampling: Sampling) -> list[int]:
+        """The token ids that the model reads for a prompt."""
+        tokenizer = self.loaded.tokenizer
+        if self._template is None:
+            if not isinstance(prompt, str):
+                raise ValueError(
+                    f"prompts[{index}] must be text for a model without a chat template, got a conversation"
+                )
+            if sampling.system_prompt is not None:
+                raise ValueError(
+                    f"system_prompt must be None for a model without a chat template, got {sampling.system_prompt!r}"
+                )
+            ids = tokenizer(prompt).input_ids
+        else:
+            turns = _turns(index, prompt, sampling.system_prompt)
+            text = tokenizer.apply_chat_template(
+                turns, chat_template=self._template, tokenize=False, add_generation_prompt=True
+            )
+            ids = tokenizer(text, add_special_tokens=False).input_ids
+        if not ids:
+            raise ValueError(f"prompts[{index}] must hold at least one token, got {prompt!r}")
+        limit = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit and len(ids) + sampling.max_new_tokens > limit:
             raise ValueError(
-                f"model must be a causal language model (embedded:<name>, a folder, a *.gguf file or a "
-                f"Hugging Face id), got {model_id!r}: {reason[:300]}"
-            ) from error
-    model.requires_grad_(False).eval().to(place)
-    revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
-    return LoadedModel(model, tokenizer, {"model": model_id, "revision": revision, "dtype": precision})
+                f"prompts[{index}] must leave room for {sampling.max_new_tokens} new tokens in a context of "
+                f"{limit}, got {len(ids)} tokens"
+            )
+        return list(ids)
+
+    def _text(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """What the tokens add to the prompt; a decoder alone may drop the blank they begin with."""
+        decode = self.loaded.tokenizer.decode
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        before = decode(prompt[-1:], **options)
+        both = decode([*prompt[-1:], *tokens], **options)
+        return both[len(before) :] if both.startswith(before) else decode(tokens, **options)
+
+    def _ended(self, prompt: Sequence[int], tokens: Sequence[int], sampling: Sampling) -> bool:
+        if tokens[-1] in self._ends:
+            return True
+        return bool(sampling.stop) and any(stop in self._text(prompt, tokens) for stop in sampling.stop)
+
+    def _candidate(
+        self, prompt: Sequence[int], answer: Answer, sampling: Sampling, logprobs: bool
+    ) -> Candidate:
+        text = self._text(prompt, answer.tokens[:-1] if answer.tokens[-1] in self._ends else answer.tokens)
+        cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=len(text))
+        return Candidate(
+            text=text[:cut],
+            tokens=len(answer.tokens),
+            finish_reason="stop" if answer.ended else "length",
+            logprob=answer.logprob if logprobs else None,
+        )
 
 
-def fastest_precision(device: torch.device) -> str:
-    """The precision a device computes fastest in, by what it has instructions for.
+def _batches(lengths: Sequence[int], k: int, rows: int) -> Iterator[tuple[list[int], range]]:
+    """Which prompts, by position, are sampled together, and which of their candidates.
 
-    On a CPU without bfloat16 instructions a matrix product of 128 rows takes 8 times longer in bfloat16.
+    Prompts of like length share a batch, with all of their candidates if these fit; batches are alike in size.
     """
-    torch = _torch()
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if device.type == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()
-        return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
-    return "float32"
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches = math.ceil(len(order) / max(1, rows // k))
+    for batch in range(batches):
+        places = order[batch * len(order) // batches : (batch + 1) * len(order) // batches]
+        for first in range(0, k, rows):
+            yield places, range(first, min(k, first + rows))
 
 
-def _locate(model_id: str) -> tuple[str, dict[str, Any], str | None]:
-    """Where the model lies, how it is loaded from there, and its revision where that is known beforehand."""
-    scheme, colon, rest = model_id.partition(":")
-    if colon and scheme == "embedded":
-        folder = converted(rest)
-        return str(folder), {"local_files_only": True}, f"sha256:{EMBEDDED[rest].sha256}"
-    if colon and scheme == "hf":
-        return rest, {}, None
-    path = Path(model_id).expanduser()
-    if path.is_dir():
-        return str(path), {"local_files_only": True}, f"sha256:{_folder_digest(path)}"
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ValueError(f"model must be an existing *.gguf file, got {model_id!r}")
-        if importlib_missing("gguf"):
-            raise missing_models("gguf")
-        options = {"local_files_only": True, "gguf_file": path.name}
-        return str(path.parent), options, f"sha256:{digest(path)}"
-    return model_id, {}, None
+def _turns(index: int, prompt: Prompt, system_prompt: str | None) -> list[Any]:
+    """The conversation that a chat template is given. A system turn of its own goes before `system_prompt`."""
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if not turns or turns[-1]["role"] == "assistant":
+        raise ValueError(f"prompts[{index}] must end where the assistant is to answer, got {turns[-1:]}")
+    if system_prompt is not None and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": system_prompt})
+    return turns
 
 
-def _folder_digest(folder: Path) -> str:
-    """One SHA-256 over the files that make the model, by name: weights, settings, tokenizer."""
-    kinds = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in kinds:
-            total.update(f"{path.name} {digest(path)}\n".encode())
-    return total.hexdigest()
+def _end_tokens(loaded: LoadedModel) -> frozenset[int]:
+    """The tokens that end an answer: those of the model's own settings and of its tokenizer."""
+    found: set[int] = set()
+    settings = getattr(loaded.model, "generation_config", None)
+    for holder in (settings, loaded.model.config, loaded.tokenizer):
+        ends = getattr(holder, "eos_token_id", None)
+        found.update([ends] if isinstance(ends, int) else ends or [])
+    return frozenset(found)
 
 
-def importlib_missing(module: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(module) is None
-
-
-def missing_models(module: str) -> ModuleNotFoundError:
-    return ModuleNotFoundError(
-        f'running a language model needs {module}: pip install "valuepalette[models]"', name=module
-    )
+def _chat_template(tokenizer: Any, template: str) -> str | None:
+    """The Jinja text that a prompt is put into, or None where it is continued as it stands."""
+    if template == "none" or (template == "own" and not tokenizer.chat_template):
+        return None
+    return tokenizer.get_chat_template() if template == "own" else template
 
 
-def _torch() -> Any:
-    """Imports torch, or says how to install it.
-
-    Threads that spin while they wait for each other make two of them many times slower than one on a busy
-    machine, so unless the user has decided otherwise OpenMP is asked, before it loads, to wait passively.
-    """
-    if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for module in ("torch", "transformers"):
-        if importlib_missing(module):
-            raise missing_models(module)
-    import torch
-
-    return torch
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the progress bars and remarks of transformers off the terminal while a model loads."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+def _short_digest(template: str | None) -> str:
+    return "none" if template is None else "sha256:" + hashlib.sha256(template.encode()).hexdigest()[:16]

@@ -1,0 +1,35 @@
+"""One id in, one engine out."""
+
+from __future__ import annotations
+
+from valuepalette.engines import Engine
+from valuepalette.engines.transformers import TransformersEngine, load_causal_lm
+
+__all__ = ["open_engine"]
+
+_LATER = ("openai", "vllm")
+
+
+def open_engine(
+    id: str,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    template: str = "own",
+    batch_rows: int = 128,
+) -> Engine:
+    """Opens the engine that an id names.
+
+    `embedded:<name>` is the model that installs offline, `hf:<hub id>` a model of the Hugging Face hub; otherwise
+    the id is a folder, a `*.gguf` file, or a hub id, tried in this order. `dtype` and `device` are explained at
+    `valuepalette.engines.loading.load_causal_lm`, the rest at `valuepalette.engines.transformers`.
+    """
+    scheme, colon, _ = id.partition(":")
+    if colon and scheme in _LATER:
+        raise ValueError(
+            f"model must be embedded:<name>, a folder, a *.gguf file or a Hugging Face id "
+            f"({scheme}: is not in this release), got {id!r}"
+        )
+    return TransformersEngine(
+        load_causal_lm(id, dtype=dtype, device=device), template=template, batch_rows=batch_rows
+    )
