@@ -20,6 +20,7 @@ CORE = (
     "palette",
     "uncertainty",
     "pilot",
+    "certificates",
     "solving",
     "paper_pilots",
 )
