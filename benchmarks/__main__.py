@@ -1,0 +1,73 @@
+"""Run every benchmark and write docs/benchmarks.md; `python -m benchmarks NAME` runs one and prints it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from pkgutil import iter_modules
+
+import benchmarks
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PACKAGES = ("valuepalette", "numpy", "scipy", "torch", "transformers", "cvxpy", "clarabel")
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`. Everything on this page was measured in one run on one machine, so compare the rows of a
+table with each other and not with another page.
+"""
+
+
+def names() -> list[str]:
+    """The benchmarks: every module beside this one."""
+    return sorted(module.name for module in iter_modules(benchmarks.__path__) if module.name != "__main__")
+
+
+def processor() -> str:
+    """The processor's own name where the system tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def machine() -> Iterator[str]:
+    """What it ran on, a line each."""
+    yield f"- {processor()}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}"
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    yield f"- {', '.join(found)}"
+
+
+def section(name: str) -> str:
+    """One benchmark's own text under its title."""
+    module = import_module(f"benchmarks.{name}")
+    title = (module.__doc__ or name).splitlines()[0].rstrip(".")
+    return f"## {title}\n\n{module.run().strip()}\n"
+
+
+def main(chosen: list[str]) -> None:
+    """Run the chosen benchmarks and print them, or all of them and write the page."""
+    unknown = sorted(set(chosen) - set(names()))
+    if unknown:
+        raise SystemExit(f"benchmark must be one of {', '.join(names())}, got {', '.join(unknown)}")
+    sections = []
+    for name in chosen or names():
+        print(f"running {name} ...", file=sys.stderr, flush=True)
+        sections.append(section(name))
+        print(sections[-1], flush=True)
+    if not chosen:
+        PAGE.write_text("\n".join([INTRODUCTION, *machine(), "", *sections]), encoding="utf-8")
+        print(f"wrote {PAGE.relative_to(PAGE.parents[1])}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
