@@ -69,8 +69,8 @@ def restricted(p: Problem, found: Optimum) -> tuple[Problem, np.ndarray]:
 
 def _boundary(p: Problem, found: Optimum, tolerance: float) -> None:
     reduced, keep = restricted(p, found)
-    unit = np.where(constant(p), np.inf, spread(p))
-    short = np.maximum(p.lower - found.levels, found.levels - p.upper) / unit
+    loose = ~constant(p)
+    short = np.maximum(p.lower - found.levels, found.levels - p.upper)[loose] / spread(p)[loose]
     assert short.max() <= 1e-7, f"{p.note}: on the boundary the levels are still those asked for"
     assert violation(reduced, found.weights, keep) <= max(tolerance, 1e-7)
     _forward(p, found, keep)

@@ -177,7 +177,7 @@ def test_feasible_palettes_with_outliers_are_solved(shape: str) -> None:
 
 def test_near_the_boundary_on_both_sides() -> None:
     told: dict[float, Counter[Status]] = {}
-    for rng in many(65, 40):
+    for rng in many(65, 25):
         p = random_palette(rng, push=0.0)
         for target in (1e-2, 1e-4, 1e-6, -1e-6, -1e-4, -1e-2):
             try:
@@ -188,8 +188,8 @@ def test_near_the_boundary_on_both_sides() -> None:
     for target, count in told.items():
         wrong = Status.INFEASIBLE if target > 0 else Status.OPTIMAL
         assert count[wrong] == 0
-        assert count.total() > 25
-    assert all(told[t][Status.OPTIMAL] > 20 for t in told if t > 0)
+        assert count.total() > 15
+    assert all(told[t][Status.OPTIMAL] > 12 for t in told if t > 0)
 
 
 @pytest.mark.parametrize("joint", [False, True])
@@ -203,9 +203,9 @@ def test_exactly_on_the_boundary(joint: bool) -> None:
 
 
 def test_rounded_boundaries_may_go_either_way_but_never_without_an_answer() -> None:
-    for rng in many(67, 60):
+    for rng in many(67, 25):
         p = random_palette(rng, push=0.0)
-        for target in (0.0, 1e-9, -1e-9, 1e-8, -1e-8):
+        for target in (0.0, 1e-9, -1e-9, 1e-8):
             try:
                 near = at_margin(p, target)
             except ValueError:
@@ -489,6 +489,15 @@ def test_the_base_level_itself_is_kept_at_no_cost() -> None:
         assert found.kl == pytest.approx(0.0, abs=1e-15)
 
 
+def test_asking_for_less_than_the_tolerance_does_not_prove_a_weight_of_zero() -> None:
+    for rng in many(98, 20):
+        p = pilot(rng, shape="normal")
+        found = optimise(replace(p, lower=groups(p).base + 5e-10 * spread(p)))
+        assert found.status is Status.OPTIMAL
+        # The weights are about 5e-10: an error of zero would be false.
+        assert np.all(found.error * spread(p) > 1e-10)
+
+
 def test_lowering_a_bound_keeps_a_palette_reachable_and_cheaper() -> None:
     lowered = 0
     for rng in many(81, 80):
@@ -745,6 +754,19 @@ def test_a_false_certificate_does_not_pass() -> None:
 
 
 # ---- arguments
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    for bad in (np.nan, np.inf):
+        p = problem([0.0, bad], [2], [0.3])
+        with pytest.raises(ValueError, match="values"):
+            optimise(p)
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(INF, INF), (-INF, -INF)])
+def test_bounds_are_infinite_only_where_nothing_is_asked(lower: float, upper: float) -> None:
+    with pytest.raises(ValueError, match=r"lower|upper"):
+        optimise(problem([0.0, 1.0], [2], [lower], [upper]))
 
 
 def test_arguments_are_named_in_errors() -> None:
