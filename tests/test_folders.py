@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -37,8 +38,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_json_comes_back_and_other_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
-    write_json(path, {"format": 1, "names": ("é", np.int64(3)), "array": np.array([1.5])})
-    assert read_json(path, 1) == {"format": 1, "names": ["é", 3], "array": [1.5]}
+    write_json(
+        path,
+        {
+            "format": 1,
+            "names": ("é", np.int64(3)),
+            "array": np.array([1.5]),
+            "frozen": MappingProxyType({"a": 1}),
+        },
+    )
+    assert read_json(path, 1) == {"format": 1, "names": ["é", 3], "array": [1.5], "frozen": {"a": 1}}
     with pytest.raises(ValueError, match=r"file\.json must be a JSON object of format 2, got format 1"):
         read_json(path, 2)
     path.write_text('{\n"format": 1,,\n}')

@@ -268,3 +268,46 @@ def test_too_few_prompts_to_part(tmp_path: Path) -> None:
         ValueError, match=r"held_out must leave a prompt on both sides, got 0\.4 of 1 prompts"
     ):
         study(path).prompts()
+
+
+@pytest.mark.models
+def test_a_model_and_rewards_named_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    from tiny import save_tiny
+
+    save_tiny(tmp_path / "model")
+    (tmp_path / "own_rewards.py").write_text(
+        "def commas(prompts, responses):\n    return [response.count(',') for response in responses]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = write(
+        tmp_path,
+        """
+        model = { id = "model", max_new_tokens = 8, dtype = "float32" }
+        prompts = { path = "prompts.jsonl", held_out = 0.5 }
+        pilot = { candidates = 4, shard = 3 }
+        run = { folder = "run" }
+        [values]
+        commas = { reward = "python", function = "own_rewards:commas" }
+        perplexity = "perplexity"
+        [palettes.likely]
+        perplexity = "reach 30%"
+        """,
+        ROWS[:12],
+    )
+    monkeypatch.chdir(path.parent)
+    real = Study.read(path.name)
+    real.sample(quiet=True)
+    real.score(quiet=True)
+    assert real.pilot().values == ("commas", "perplexity", "length")
+    assert real.pilot().metadata.model["dtype"] == "float32"
+    judged = real.evaluate("likely")
+    assert judged["perplexity"].gain > 0
+    (tmp_path / "run" / "pilot" / "part-00001.parquet").rename(tmp_path / "kept.parquet")
+    with pytest.raises(ValueError, match="not sampled to its end"):
+        real.pilot()
+    Study.read(path.name).sample(quiet=True)
+    Study.read(path.name).score(quiet=True)
+    assert (tmp_path / "run" / "pilot" / "part-00001.parquet").read_bytes() == (
+        tmp_path / "kept.parquet"
+    ).read_bytes()

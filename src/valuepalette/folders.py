@@ -123,6 +123,8 @@ def digest(content: object) -> str:
 
 
 def _unboxed(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return dict(content)
     if hasattr(content, "tolist"):
         return content.tolist()
     raise TypeError(f"settings and columns must hold texts, numbers and lists, got {type(content).__name__}")

@@ -24,6 +24,7 @@ _REQUIRED: Any = object()
 class Settings:
     """A study as it stands in its file; paths are relative to the file's folder.
 
+    template        `own`, the model's chat template where it has one; `none`; or a Jinja template
     prompts_format  `hh-rlhf`, or what the file is where its name does not tell
     held_out        the share of the prompts kept apart, or None where `held_out_path` names others
     values          a reward's line by name; `length` is always there
@@ -33,6 +34,7 @@ class Settings:
 
     path: Path
     model: str
+    template: str
     dtype: str | None
     device: str | None
     sampling: Sampling
@@ -92,6 +94,7 @@ def _is_texts(given: object) -> bool:
 _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "model": {
         "id": _text(_REQUIRED),
+        "template": _text("own"),
         "dtype": _text(),
         "device": _text(),
         "system_prompt": _text(),
@@ -160,6 +163,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
     return Settings(
         path=path,
         model=model["id"],
+        template=model["template"],
         dtype=model["dtype"],
         device=model["device"],
         sampling=Sampling(

@@ -100,7 +100,12 @@ class Study:
             begin(
                 self.folder,
                 {
-                    "model": {"id": settings.model, "dtype": settings.dtype, **sampling},
+                    "model": {
+                        "id": settings.model,
+                        "template": settings.template,
+                        "dtype": settings.dtype,
+                        **sampling,
+                    },
                     "prompts": _told(own),
                     "held_out": _told(out),
                     "pilot": {
@@ -228,7 +233,8 @@ class Study:
             return self._open_engine()
         from valuepalette.engines.opening import open_engine
 
-        return open_engine(self.settings.model, dtype=self.settings.dtype, device=self.settings.device)
+        told = self.settings
+        return open_engine(told.model, dtype=told.dtype, device=told.device, template=told.template)
 
     def _read_prompts(self, path: Path) -> Prompts:
         return _distinct(
