@@ -112,6 +112,8 @@ class Infeasible(ValueError):  # noqa: N818 - a verdict, by its public name
 class Solution:
     """The weights of a palette, what they promise, and how sure that is.
 
+    Of an INFEASIBLE palette weights, levels and gains say where the search ended, which is no answer to anything.
+
     status        Status; its text says what to do
     resolved      the palette on the pilot: features, bounds, base levels, quantile grid
     weights       λ by feature; `.se` over prompts, `.error` the proved numerical bound
@@ -193,14 +195,20 @@ class Solution:
 
         softmax_j(λᵀf_j); on a BOUNDARY first the candidates that maximise each face in turn, softmax among them.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.features):
-            raise ValueError(f"features must have shape (k, {len(self.features)}), got {features.shape}")
+        if features.ndim != 2 or features.shape[1] != len(self.features) or not len(features):
+            raise ValueError(
+                f"features must have shape (k, {len(self.features)}), k at least 1, got {features.shape}"
+            )
+        if not np.isfinite(features).all():
+            raise ValueError("features must be finite, got nan or an infinite number")
+        # From differences, so that a large common offset costs no digits.
+        apart = features - features[0]
+        rounding = 1e-9 * self.spread + 8 * np.finfo(float).eps * np.abs(features).max(axis=0)
         kept = np.ones(len(features), bool)
         for face in self.faces:
-            scores = features @ face
-            best = scores[kept].max()
-            kept &= scores >= best - 1e-9 * float(np.abs(face) @ np.abs(features).max(axis=0))
-        scores = np.where(kept, (features - features[0]) @ self.weights.array, -np.inf)
+            scores = apart @ face
+            kept &= scores >= scores[kept].max() - float(np.abs(face) @ rounding)
+        scores = np.where(kept, apart @ self.weights.array, -np.inf)
         chance = np.exp(scores - scores.max())
         return chance / chance.sum()
 
@@ -211,7 +219,7 @@ class Solution:
         temporary.replace(path)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON without nan: a number that is not to be had is null."""
+        """JSON without nan: a number that is not to be had is null, an infinite one is "inf" or "-inf"."""
         proof = self.certificate
         return {
             "valuepalette": "solution",
@@ -327,9 +335,12 @@ class Solution:
             raise ValueError(
                 f"weights must name values of the pilot ({', '.join(pilot.values)}), got {unknown[0]!r}"
             )
-        at = np.array([float(w) for w in weights.values()])
+        try:
+            at = np.array([float(w) for w in weights.values()])
+        except (TypeError, ValueError):
+            at = np.array([np.nan])
         if not np.isfinite(at).all():
-            raise ValueError(f"weights must be finite, got {dict(weights)}")
+            raise ValueError(f"weights must be finite numbers, got {dict(weights)}")
         setup = _set_up(
             pilot, Palette(dict.fromkeys(weights or pilot.values, "free")), candidates, mode, weighting, seed
         )
@@ -346,29 +357,20 @@ class Solution:
             lines.append(str(self.certificate))
         width = max(7, *(len(name) for name in self.features))
         wide = max(5, *(len(text) for text in self.resolved.asked))
-        heads = ("base", "level", "± se", "gain", "weight")
-        lines += ["", f"{'':{width}}  {'asked':{wide}}" + "".join(f"{head:>11}" for head in heads)]
-        columns = (
-            self.resolved.base,
-            self.levels.array,
-            self.levels.se,
-            self.gains.array,
-            self.weights.array,
-        )
-        for name, text, *numbers in zip(self.features, self.resolved.asked, *columns, strict=True):
-            lines.append(f"{name:{width}}  {text:{wide}}" + "".join(f"{_cell(x):>11}" for x in numbers))
+        columns = {"base": self.resolved.base}
         k = "" if self.candidates is None else f"k = {self.candidates}, "
-        effective = (
-            ""
-            if np.isnan(self.effective)
-            else f" ({self.effective:.1f} of {self.candidates} candidates in play)"
-        )
-        indicative = "; standard errors are indicative" if self.mode == "joint" else ""
-        lines += [
-            "",
-            f"{self.mode} mode, {k}{self.prompts:,} prompts, KL {self.kl:.3f} nats{effective}{indicative}",
-        ]
-        return "\n".join(lines)
+        foot = f"{self.mode} mode, {k}{self.prompts:,} prompts"
+        if self.status is not Status.INFEASIBLE:
+            columns |= {"level": self.levels.array, "± se": self.levels.se}
+            columns |= {"gain": self.gains.array, "weight": self.weights.array}
+            foot += f", KL {self.kl:.3f} nats"
+            if not np.isnan(self.effective):
+                foot += f" ({self.effective:.1f} of {self.candidates} candidates in play)"
+            foot += "; standard errors are indicative" if self.mode == "joint" else ""
+        lines += ["", f"{'':{width}}  {'asked':{wide}}" + "".join(f"{head:>11}" for head in columns)]
+        for name, text, *numbers in zip(self.features, self.resolved.asked, *columns.values(), strict=True):
+            lines.append(f"{name:{width}}  {text:{wide}}" + "".join(f"{_cell(x):>11}" for x in numbers))
+        return "\n".join([*lines, "", foot])
 
 
 def _cell(number: float) -> str:
@@ -379,9 +381,10 @@ def _cell(number: float) -> str:
 
 
 def _listed(array: Array) -> Any:
-    """Nested lists, with None for what JSON has no number for."""
+    """Nested lists, with None for nan and "inf", "-inf" for what JSON has no number for either."""
     plain = array.astype(object)
-    plain[~np.isfinite(array)] = None
+    plain[np.isnan(array)] = None
+    plain[array == np.inf], plain[array == -np.inf] = "inf", "-inf"
     return plain.tolist()
 
 
@@ -427,6 +430,8 @@ def _set_up(
     weighting: str,
     seed: int,
 ) -> _Setup:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
     if mode not in (None, "prompt", "joint"):
         raise ValueError(f'mode must be "prompt", "joint" or None, got {mode!r}')
     groups = pilot.groups(weighting)
@@ -443,7 +448,7 @@ def _set_up(
     scales = {name: pilot.scale(name) for name in pilot.values}
     resolved = resolve(palette, groups, pilot.values, candidates=within, joint=joint, scales=scales)
     features = Groups(resolved.features_of(groups.values, pilot.values), groups.starts, groups.weights)
-    return _Setup(pilot, palette, features, resolved, k, joint, weighting, seed)
+    return _Setup(pilot, palette, features, resolved, k, joint, weighting, int(seed))
 
 
 def _candidates(groups: Groups, candidates: Candidates, joint: bool) -> Candidates:
@@ -526,11 +531,12 @@ def solve(
 def _to_the_limit(setup: _Setup, whole: Optimum) -> Optimum:
     """2λ_K − λ_{K/2}, clipped to the signs that the bounds allow, and what it gives as k → ∞."""
     half = setup.optimise(setup.half)
-    if Status.BOUNDARY in (whole.status, half.status):
-        raise ValueError(
-            'candidates="limit" needs a palette inside what half of the pilot\'s candidates reach, got one on the '
-            "boundary; ask a little less"
-        )
+    for optimum, k in ((whole, 2 * setup.half), (half, setup.half)):
+        if optimum.status in (Status.BOUNDARY, Status.INFEASIBLE):
+            raise ValueError(
+                f'candidates="limit" needs a palette that k = {setup.half}, half of the pilot\'s candidates, reach '
+                f"with room to spare, got one that is {optimum.status.name} at k = {k}; ask a little less or draw more"
+            )
     if half.status is not Status.OPTIMAL:
         return half
     weights = 2 * whole.weights - half.weights
@@ -565,8 +571,11 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
     groups, resolved = setup.groups, setup.resolved
     names = resolved.features
     covariance = weight_covariance(groups, optimum, resolved.influence_lower, resolved.influence_upper)
-    if optimum.status is Status.BOUNDARY:
+    if optimum.status in (Status.BOUNDARY, Status.INFEASIBLE):
         covariance = np.full_like(covariance, np.nan)
+    elif not (np.isfinite(resolved.lower) | np.isfinite(resolved.upper)).any():
+        # Weights that were given, not found.
+        covariance = np.zeros_like(covariance)
     proof = None if optimum.certificate is None else _proof(setup, optimum.certificate)
     return Solution(
         status=optimum.status,
@@ -705,6 +714,11 @@ def reach(
     for side in (-1.0, 1.0):
         far = farthest(support, lower, upper, np.zeros(len(unit)), side * unit, gap=gap)
         if far.low == -np.inf:
-            raise Infeasible(_solution(setup, setup.optimise(setup.block)))
+            others = setup.optimise(setup.block)
+            if others.certificate is None:
+                raise ValueError(
+                    f"palette must leave {value!r} room to move, got others on the very edge of reach"
+                )
+            raise Infeasible(_solution(setup, others))
         ends.append(base + side * far.low * float(source.scale[i]))
     return Reach(value, base, ends[0], ends[1], setup.block)
