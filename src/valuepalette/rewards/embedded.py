@@ -69,7 +69,7 @@ def harmlessness(
     reads: str = "answer",
     thinking: bool = False,
 ) -> Scored:
-    """How sure alt-profanity-check is that a text is inoffensive. It knows words, not intentions."""
+    """How sure alt-profanity-check is that a text is inoffensive."""
     ALT_PROFANITY_CHECK.folder()
     column = output_column(name, "that the text is inoffensive, by alt-profanity-check", output)
     version = f"harmlessness 1, alt-profanity-check {ALT_PROFANITY_CHECK.version}, {output}"
@@ -83,7 +83,7 @@ def toxicity(
     reads: str = "answer",
     thinking: bool = False,
 ) -> Scored:
-    """How sure toxicityclassifier is that a text is *not* toxic: larger is better here as everywhere."""
+    """How sure toxicityclassifier is that a text is not toxic."""
     TOXICITYCLASSIFIER.folder()
     SNOWBALL.folder()
     column = output_column(name, "that the text is not toxic, by toxicityclassifier", output)
@@ -105,7 +105,7 @@ def _not(classifier: Callable[[], LinearText], output: str) -> Callable[[Sequenc
 
 
 def positiveness(*, name: str = "positiveness", reads: str = "answer", thinking: bool = False) -> Scored:
-    """VADER's compound score: the valence of a text's words, negation and emphasis minded, in [-1, 1]."""
+    """The valence of a text's words by the VADER lexicon, negation and emphasis minded."""
     VADER.folder()
     column = Column(name, "compound score of the VADER sentiment lexicon", range=(-1.0, 1.0))
     version = f"positiveness 1, vaderSentiment {VADER.version}"

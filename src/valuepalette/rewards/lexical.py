@@ -89,9 +89,9 @@ class Diversity:
 
 
 class Length:
-    """How many words the answer has, cut at blanks; `unit = "characters"` counts those instead.
+    """How many words the answer has, or characters.
 
-    Neither more nor fewer is better: it is there to be watched, since many rewards favour long answers.
+    Words are what blanks part; `unit = "characters"` counts those instead. Neither more nor fewer is better: it is there to be watched, since many rewards favour long answers.
     """
 
     reads: Reads = "answer"

@@ -85,9 +85,9 @@ class _Measured:
 
 
 class Perplexity(_Measured):
-    """Minus the mean token cross-entropy of a text under a language model, in nats; that is, -log perplexity.
+    """Minus log perplexity: how likely a text is under a language model.
 
-    The text is prompt and answer together, as the paper has it, with the tokens the model's tokenizer puts around
+    The number is minus the mean token cross-entropy, in nats. The text is prompt and answer together, as the paper has it, with the tokens the model's tokenizer puts around
     a text; the first token is given. `model` is any id that an engine takes. A tuned model is measured by the
     model it was tuned from: name that one. Raises ValueError, naming the text, for one of fewer than two tokens.
     """

@@ -49,7 +49,7 @@ def imported(path: str) -> Callable[..., Any]:
 
 
 class PythonFunction:
-    """`function(prompts, responses)` as a value, or several.
+    """What a Python function of one's own returns: `function(prompts, responses)`.
 
     The function takes a list of prompts (texts, or lists of messages) and the list of the responses to them, and
     returns a number per response; with `columns`, a row of numbers per response. Responses come without the
