@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 CORE = (
+    # the mathematics
     "oracles",
     "tilting",
     "newton",
@@ -19,7 +20,17 @@ CORE = (
     "dual",
     "palette",
     "uncertainty",
+    "judging",
+    # the pilot
+    "prompts",
+    "provenance",
+    "transcripts",
+    "tabulating",
+    "reading",
+    "joining",
+    "describing",
     "pilot",
+    # and where the two meet
     "certificates",
     "solving",
     "paper_pilots",
