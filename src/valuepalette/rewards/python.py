@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
-from valuepalette.rewards.judging import Reads, answer_of, reads_or_raise
+from valuepalette.rewards.exchange import Reads, answer_of, reads_or_raise
 
 __all__ = ["PythonFunction", "imported"]
 
