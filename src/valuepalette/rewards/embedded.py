@@ -13,8 +13,8 @@ from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
 from valuepalette.rewards.classifier import output_column
 from valuepalette.rewards.embedding import Coherence, Encoder
-from valuepalette.rewards.heads import load_head
 from valuepalette.rewards.exchange import Reads, read, reads_or_raise
+from valuepalette.rewards.heads import load_head
 from valuepalette.rewards.linear_text import LinearText, offensive, toxic
 from valuepalette.rewards.models import Checkpoint
 from valuepalette.rewards.packaged import ALT_PROFANITY_CHECK, MINILM, SNOWBALL, TOXICITYCLASSIFIER, VADER
