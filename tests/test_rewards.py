@@ -479,23 +479,23 @@ def test_cards_say_what_is_measured() -> None:
         chosen, rejected = (reward.score(pairs[side], pairs[side])[:, 0] for side in ("chosen", "rejected"))
         assert np.mean(chosen > rejected) + np.mean(chosen == rejected) / 2 == pytest.approx(0.54, abs=0.01)
     snippets = pq.read_table(SHARED / "movie-snippets.parquet").to_pydict()
-    texts, labels = snippets["text"][:4000], np.array(snippets["label"][:4000]) == 1
+    texts, labels = snippets["text"][:2000], np.array(snippets["label"][:2000]) == 1
     stated = card_of("sentiment")["out of domain"]["sentences of film reviews"]["area"]
     assert area(np.array(column("s", "embedded:sentiment", texts)), labels) == pytest.approx(
-        stated, abs=0.005
+        stated, abs=0.02
     )
     assert area(np.array(column("p", "embedded:positiveness", texts)), labels) == pytest.approx(
         0.70, abs=0.01
     )
     humor = pq.read_table(SHARED / "humor.parquet").to_pydict()
-    texts, labels = humor["text"][:4000], np.array(humor["label"][:4000]) == 1
+    texts, labels = humor["text"][:2000], np.array(humor["label"][:2000]) == 1
     stated = card_of("humor")["out of domain"]["other jokes against news headlines"]["area"]
     assert area(np.array(column("h", "embedded:humor", texts)), labels) == pytest.approx(stated, abs=0.03)
     pilot = pq.read_table(SHARED / "pilot-llama2chat-anthropic.parquet").to_pydict()
     coherence = open_reward("c", "embedded:coherence")
-    prompts, answers = pilot["prompt"][:800], pilot["response"][:800]
+    prompts, answers = pilot["prompt"][:400], pilot["response"][:400]
     own, other = (coherence.score(prompts, some)[:, 0] for some in (answers, answers[7:] + answers[:7]))
-    assert np.mean(own > other) == pytest.approx(0.98, abs=0.015)
+    assert np.mean(own > other) == pytest.approx(0.98, abs=0.02)
 
 
 @pytest.mark.slow
