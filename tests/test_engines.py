@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakes import FakeEngine
-from tiny import SIZES, save_tiny
+from tiny import ATTENTIVE, save_tiny
 from valuepalette.engines import Candidate, Engine, Sampling
 from valuepalette.engines.opening import open_engine
 from valuepalette.engines.transformers import TransformersEngine, load_causal_lm
@@ -144,18 +144,29 @@ class TestBatches:
 
 @models
 class TestDecoding:
-    @pytest.mark.parametrize("kind", SIZES)
-    def test_the_likeliest_tokens_are_those_of_generate(self, tmp_path: Path, kind: str) -> None:
+    @pytest.mark.parametrize("kind", ATTENTIVE)
+    @pytest.mark.parametrize("beginning", ["", "In a country far away: "])
+    def test_the_likeliest_tokens_are_those_of_generate(
+        self, tmp_path: Path, kind: str, beginning: str
+    ) -> None:
         import torch
 
         loaded = load_causal_lm(str(save_tiny(tmp_path, kind)), dtype="float32", device="cpu")
-        drawn = texts(TransformersEngine(loaded), PROMPTS, 2, Sampling(max_new_tokens=20, top_k=1))
-        for prompt, own in zip(PROMPTS, drawn, strict=True):
+        prompts = [beginning + prompt for prompt in PROMPTS]
+        drawn = texts(TransformersEngine(loaded), prompts, 2, Sampling(max_new_tokens=20, top_k=1))
+        for prompt, own in zip(prompts, drawn, strict=True):
             ids = torch.tensor([loaded.tokenizer(prompt).input_ids])
             mask = torch.ones_like(ids)
             output = loaded.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=20)
             wanted = loaded.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
             assert own == [wanted, wanted]
+
+    def test_a_model_without_a_key_value_cache_is_refused(self, tmp_path: Path) -> None:
+        engine = open_engine(str(save_tiny(tmp_path, "mamba")))
+        with pytest.raises(
+            ValueError, match="model must keep what it has read in past_key_values, got Mamba"
+        ):
+            texts(engine, ["Hi"], 1)
 
     def test_log_probabilities_are_the_models_own(self, loaded: Any) -> None:
         import torch
@@ -198,6 +209,13 @@ class TestDecoding:
         assert ended
         assert all(len(each.text) == each.tokens - 1 for each in ended)
         assert not any("</s>" in each.text for each in drawn[0])
+
+    def test_a_model_may_have_several_end_tokens(self, folders: dict[str, str]) -> None:
+        loaded = load_causal_lm(folders["base"], dtype="float32", device="cpu")
+        loaded.model.generation_config.eos_token_id = [1, *loaded.tokenizer("!").input_ids]
+        drawn = TransformersEngine(loaded).sample(["Hi"], 200, sampling=Sampling(max_new_tokens=9), seed=0)
+        assert sum(each.finish_reason == "stop" for each in drawn[0]) > 5
+        assert not any("!" in each.text for each in drawn[0])
 
     def test_prompt_and_answer_together_are_the_text(self, folders: dict[str, str]) -> None:
         """Some decoders drop the blank that a text begins with; an answer keeps it."""
