@@ -70,8 +70,8 @@ def harmlessness(
     thinking: bool = False,
 ) -> Scored:
     """How sure alt-profanity-check is that a text is inoffensive."""
-    ALT_PROFANITY_CHECK.folder()
     column = output_column(name, "that the text is inoffensive, by alt-profanity-check", output)
+    ALT_PROFANITY_CHECK.folder()
     version = f"harmlessness 1, alt-profanity-check {ALT_PROFANITY_CHECK.version}, {output}"
     return Scored(column, _not(offensive, output), version, reads=reads, thinking=thinking)
 
@@ -84,9 +84,9 @@ def toxicity(
     thinking: bool = False,
 ) -> Scored:
     """How sure toxicityclassifier is that a text is not toxic."""
+    column = output_column(name, "that the text is not toxic, by toxicityclassifier", output)
     TOXICITYCLASSIFIER.folder()
     SNOWBALL.folder()
-    column = output_column(name, "that the text is not toxic, by toxicityclassifier", output)
     version = f"toxicity 1, toxicityclassifier {TOXICITYCLASSIFIER.version}, {output}"
     return Scored(column, _not(toxic, output), version, reads=reads, thinking=thinking)
 
