@@ -481,9 +481,7 @@ def test_cards_say_what_is_measured() -> None:
     snippets = pq.read_table(SHARED / "movie-snippets.parquet").to_pydict()
     texts, labels = snippets["text"][:2000], np.array(snippets["label"][:2000]) == 1
     stated = card_of("sentiment")["out of domain"]["sentences of film reviews"]["area"]
-    assert area(np.array(column("s", "embedded:sentiment", texts)), labels) == pytest.approx(
-        stated, abs=0.02
-    )
+    assert area(np.array(column("s", "embedded:sentiment", texts)), labels) == pytest.approx(stated, abs=0.02)
     assert area(np.array(column("p", "embedded:positiveness", texts)), labels) == pytest.approx(
         0.70, abs=0.02
     )
