@@ -11,8 +11,9 @@ import pytest
 from fakes import FakeEngine
 from tiny import ATTENTIVE, save_tiny
 from valuepalette.engines import Candidate, Engine, Sampling
+from valuepalette.engines.loading import load_causal_lm
 from valuepalette.engines.opening import open_engine
-from valuepalette.engines.transformers import TransformersEngine, load_causal_lm
+from valuepalette.engines.transformers import TransformersEngine
 
 SMOL = "embedded:smollm2-135m"
 needs_smol = pytest.mark.skipif(
@@ -286,12 +287,28 @@ class TestOpening:
         import torch
 
         loaded = load_causal_lm(folders["base"], dtype="float32")
-        copy = save_tiny(tmp_path / "copy")
-        assert load_causal_lm(str(copy)).fingerprint["revision"] == loaded.fingerprint["revision"]
+        copy = save_tiny(tmp_path / "base")
+        assert load_causal_lm(str(copy)).fingerprint == loaded.fingerprint
+        assert loaded.fingerprint["model"] == "base", "where the folder lies is nobody's business"
         with torch.no_grad():
             loaded.model.get_input_embeddings().weight[0, 0] += 1
         loaded.model.save_pretrained(copy)
         assert load_causal_lm(str(copy)).fingerprint["revision"] != loaded.fingerprint["revision"]
+
+    @pytest.mark.parametrize("id", ["me/tiny", "hf:me/tiny"])
+    def test_a_model_of_the_hub_is_known_by_its_commit(
+        self, id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from huggingface_hub import constants
+
+        commit, repository = "0123456789abcdef" * 2 + "01234567", tmp_path / "models--me--tiny"
+        save_tiny(repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        fingerprint = load_causal_lm(id, dtype="float32").fingerprint
+        assert fingerprint == {"model": "me/tiny", "revision": commit, "dtype": "float32"}
 
     def test_a_closed_engine_says_so(self, folders: dict[str, str]) -> None:
         engine = open_engine(folders["base"])
