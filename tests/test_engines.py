@@ -329,6 +329,16 @@ class TestOpening:
             open_engine(id.format(folder=tmp_path))
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+    def test_a_device_that_is_not_there_is_refused_in_one_line(
+        self, folders: dict[str, str], device: str
+    ) -> None:
+        with pytest.raises(
+            ValueError, match=f"device must be one that torch has here, .* got '{device}'"
+        ) as caught:
+            open_engine(folders["base"], device=device)
+        assert "\n" not in str(caught.value)
+
     def test_precision_must_be_known(self, folders: dict[str, str]) -> None:
         with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, got 'int3'"):
             open_engine(folders["base"], dtype="int3")

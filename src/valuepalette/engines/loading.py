@@ -47,7 +47,7 @@ def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | Non
     causal language model, and ModuleNotFoundError with the command that installs what is missing.
     """
     torch = _torch()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = _place(device)
     precision = dtype or ("float32" if model_id.startswith("embedded:") else fastest_precision(place))
     if precision not in PRECISIONS:
         raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}, got {dtype!r}")
@@ -64,7 +64,7 @@ def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | Non
 
                 # Packed weights load ten times slower, and can be neither saved nor trained.
                 options["quantization_config"] = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 source.path, dtype=getattr(torch, precision), **options
             )
         except (OSError, ValueError) as error:
@@ -76,6 +76,19 @@ def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | Non
     model.requires_grad_(False).eval().to(place)
     revision = source.revision or hub_commit(source.path)
     return LoadedModel(model, tokenizer, {"model": source.name, "revision": revision, "dtype": precision})
+
+
+def _place(device: str | None) -> torch.device:
+    torch = _torch()
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device must be one that torch has here, such as cpu or cuda:0, got {device!r}: {reason}"
+        ) from error
+    return place
 
 
 def fastest_precision(device: torch.device) -> str:
@@ -119,6 +132,7 @@ def _locate(model_id: str) -> _Source:
         if not path.is_file():
             raise ValueError(f"model must be an existing *.gguf file, got {model_id!r}")
         _need("gguf")
+        _need("accelerate")
         options = {**local, "gguf_file": path.name}
         return _Source(path.name, str(path.parent), options, f"sha256:{digest(path)}")
     return _Source(model_id, model_id, {}, None)
