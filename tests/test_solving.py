@@ -133,6 +133,15 @@ def test_the_attributes_of_a_solution() -> None:
     assert solution.resolved.quantiles[1, 50] == pytest.approx(np.median(p.values[:, 0]))
 
 
+def test_a_table_shows_no_gain_where_a_bound_is_met_but_for_rounding() -> None:
+    pilot = made(plain(303))
+    solution = vp.solve(pilot, {"humor": "+0.4", "tone": "keep", "care": "keep"})
+    for noise in (0.0, 1e-15, -1e-10):
+        gains = Figures(NAMES, np.array([0.4, noise, 0.004]), solution.gains.se)
+        rows = str(replace(solution, gains=gains)).splitlines()[3:6]
+        assert [row.split()[-2] for row in rows] == ["0.400", "0.000", "0.004"]
+
+
 def test_the_fingerprint_is_that_of_the_pilot() -> None:
     p = plain(302, prompts=4, features=1)
     first, second = (PilotMetadata(model={"id": name}) for name in ("a", "b"))
