@@ -76,7 +76,7 @@ def test_chunks_make_no_difference(joint: bool, monkeypatch: pytest.MonkeyPatch)
     weights = np.array([1.0, -2.0, 0.5])
     whole = source(p)
     for rows in (64, 10, 3):
-        monkeypatch.setattr(tilting, "ROWS", rows)
+        monkeypatch.setattr(tilting, "CELLS", 3 * rows)
         compare(p, weights)
         cut = source(p)
         assert len(cut.chunks) > len(whole.chunks)
@@ -91,6 +91,22 @@ def test_chunks_make_no_difference(joint: bool, monkeypatch: pytest.MonkeyPatch)
         if not joint:
             near = pytest.approx(whole.subset_support(weights, 1)[1], abs=1e-12)
             assert cut.subset_support(weights, 1)[1] == near
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_number_of_threads_changes_no_digit(joint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = pilot(np.random.default_rng(27), prompts=400, joint=joint, features=3)
+    weights = np.array([1.0, -2.0, 0.5])
+    monkeypatch.setattr(tilting, "CELLS", 150)
+    monkeypatch.setattr(tilting.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(tilting, "THREADS", 1)
+    alone = source(p).pass_(weights)
+    for threads in (2, 3, 8):
+        monkeypatch.setattr(tilting, "THREADS", threads)
+        shared = source(p).pass_(weights)
+        assert (shared.log_partition, shared.support) == (alone.log_partition, alone.support)
+        assert np.array_equal(shared.levels, alone.levels)
+        assert np.array_equal(shared.covariance, alone.covariance)
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -8,7 +8,9 @@ may hold its rows in memory, in blocks of k, restricted to a face, or elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -33,8 +35,11 @@ __all__ = [
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-ROWS = 8192
-"""Rows in a chunk: with six features its working set stays in the second-level cache."""
+CELLS = 200_000
+"""Numbers in a chunk of rows: few enough for the caches and for BLAS to keep its own threads out, enough for two
+threads of ours to get past each other. No power of two, or the columns of a plane would contend for cache lines."""
+THREADS = 4
+"""At most so many threads share a pass."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class _Chunk:
     rows      (A, B)    the row of `Groups.values` behind each entry
     prompt    (G,)      the prompt that each group belongs to
     weight              a_g, shaped to broadcast over the plane
-    base                b_gj where it is not 1/K everywhere; zero where a candidate was removed
+    base                b_gj: one number where all are alike, else (A, B) with zero where a candidate was removed
     part                this chunk's group goes on in the next chunk
     """
 
@@ -149,56 +154,88 @@ class _Chunk:
     rows: Index
     prompt: Index
     weight: Array
-    base: Array | None = None
+    base: Array | float
     part: bool = False
 
-    def scores(self, weights: Array) -> Array:
-        plane = (weights @ self.features.reshape(len(weights), -1)).reshape(self.rows.shape)
-        if self.base is not None:
+    def scores(self, weights: Array, out: Array | None = None) -> Array:
+        plane = np.empty(self.rows.shape) if out is None else out
+        np.matmul(weights, self.features.reshape(len(weights), -1), out=plane.reshape(-1))
+        if not isinstance(self.base, float):
             plane[self.base == 0] = -np.inf
         return plane
 
-    def tilt(self, weights: Array) -> tuple[Array, Array, Array]:
+    def tilt(self, weights: Array, out: Array | None = None) -> tuple[Array, Array, Array]:
         """Weights inside each group, and each group's maximum and log-partition, for this chunk alone."""
-        scores = self.scores(weights)
-        top = scores.max(axis=self.axis, keepdims=True)
-        tilted = np.exp(scores - top)
-        if self.base is not None:
-            tilted *= self.base
-        total = tilted.sum(axis=self.axis, keepdims=True)
-        tilted /= total
-        log_total = top + np.log(total)
-        if self.base is None:
-            log_total -= np.log(self.rows.shape[self.axis])
-        return tilted, top, log_total
+        inside = self.scores(weights, out)
+        top = np.maximum.reduce(inside, axis=self.axis, keepdims=True)
+        inside -= top
+        np.exp(inside, out=inside)
+        if not isinstance(self.base, float):
+            inside *= self.base
+        total = np.add.reduce(inside, axis=self.axis, keepdims=True)
+        inside /= total
+        if isinstance(self.base, float):
+            total *= self.base
+        return inside, top, top + np.log(total)
 
-    def moments(self, weights: Array) -> _Part:
-        """Of a chunk that is part of one long group."""
-        inside, top, log_total = self.tilt(weights)
-        features = self.features.reshape(len(weights), -1)
-        mean = features @ inside.reshape(-1)
-        deviation = features - mean[:, None]
-        scatter = (deviation * inside.reshape(-1)) @ deviation.T
-        return _Part(float(log_total.item()), float(top.item()), mean, scatter)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Moments of part of a group: log of its weight, maximum, mean, scatter per unit of weight."""
-
-    log_weight: float
-    top: float
-    mean: Array
-    scatter: Array
-
-    def merge(self, other: _Part) -> _Part:
-        log_weight = float(np.logaddexp(self.log_weight, other.log_weight))
-        share = np.exp(other.log_weight - log_weight)
-        step = other.mean - self.mean
-        scatter = (
-            (1 - share) * self.scatter + share * other.scatter + share * (1 - share) * np.outer(step, step)
+    def moments(self, weights: Array, room: _Room) -> tuple[float, Array, Array, float]:
+        """What this chunk adds to a pass: log-partition, levels, covariance and support, weighted by its groups."""
+        m, axis = len(weights), self.axis
+        cube, plane, spare = room[self.features.shape]
+        inside, top, log_total = self.tilt(weights, plane)
+        if axis == 1 and m > 1:
+            mean = np.matmul(self.features.transpose(1, 0, 2), inside[:, :, None]).transpose(1, 0, 2)
+        else:
+            mean = np.add.reduce(np.multiply(self.features, inside, out=cube), axis + 1, keepdims=True)
+        deviation = np.subtract(self.features, mean, out=cube).reshape(m, -1)
+        inside *= self.weight
+        share = self.weight.reshape(-1)
+        return (
+            float(log_total.reshape(-1) @ share),
+            mean.reshape(m, -1) @ share,
+            _scatter(deviation, inside.reshape(-1), spare.reshape(-1)),
+            float(top.reshape(-1) @ share),
         )
-        return _Part(log_weight, max(self.top, other.top), self.mean + share * step, scatter)
+
+
+class _Room(dict[tuple[int, ...], tuple[Array, Array, Array]]):
+    """Memory for what a pass computes on the way, by the shape of features; it serves every chunk of that shape.
+
+    Fresh memory costs more than the sums that are put in it.
+    """
+
+    def __missing__(self, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        self[shape] = np.empty(shape), np.empty(shape[1:]), np.empty(shape[1:])
+        return self[shape]
+
+
+def _scatter(deviation: Array, inside: Array, spare: Array) -> Array:
+    """Σ_j w_j d_j d_jᵀ for deviations (m, n) and weights (n,), a row of the upper triangle at a time.
+
+    Six features are too few for a matrix product to be worth its packing. Nor is any of these products large enough
+    for BLAS to wake threads, for which a busy machine can make it wait longer than the whole pass takes; a lone
+    scalar product would be, so the last one goes without BLAS.
+    """
+    out = np.empty((len(deviation),) * 2)
+    for i in range(len(deviation) - 1):
+        np.multiply(deviation[i], inside, out=spare)
+        out[i, i:] = out[i:, i] = deviation[i:] @ spare
+    np.multiply(deviation[-1], inside, out=spare)
+    out[-1, -1] = np.einsum("j,j", deviation[-1], spare)
+    return out
+
+
+def _merge(
+    parts: Sequence[tuple[float, Array, Array, float]], share: float
+) -> tuple[float, Array, Array, float]:
+    """The moments of a long group from those of its parts, each of which had its own sum of weights."""
+    logs, means, scatters, tops = (np.array(column) / share for column in zip(*parts, strict=True))
+    log_total = float(np.logaddexp.reduce(logs))
+    inside = np.exp(logs - log_total)
+    mean = inside @ means
+    away = means - mean
+    scatter = np.tensordot(inside, scatters, 1) + (away * inside[:, None]).T @ away
+    return share * log_total, share * mean, share * scatter, share * float(tops.max())
 
 
 @dataclass(frozen=True)
@@ -231,30 +268,32 @@ class Tilted:
 
     def pass_(self, weights: Array) -> Tilt:
         m = self.size
-        log_partition, support = 0.0, 0.0
-        levels, covariance = np.zeros(m), np.zeros((m, m))
+        log_partition, levels, covariance, support = 0.0, np.zeros(m), np.zeros((m, m)), 0.0
+        every = iter(self._moments(weights))
         for run in self._runs():
-            if len(run) > 1:
-                parts = [chunk.moments(weights) for chunk in run]
-                whole = parts[0]
-                for part in parts[1:]:
-                    whole = whole.merge(part)
-                share = float(run[0].weight.item())
-                log_partition += share * whole.log_weight
-                support += share * whole.top
-                levels += share * whole.mean
-                covariance += share * whole.scatter
-                continue
-            chunk = run[0]
-            inside, top, log_total = chunk.tilt(weights)
-            mean = (chunk.features * inside).sum(axis=chunk.axis + 1, keepdims=True)
-            deviation = (chunk.features - mean).reshape(m, -1)
-            inside *= chunk.weight
-            covariance += (deviation * inside.reshape(-1)) @ deviation.T
-            log_partition += float((chunk.weight * log_total).sum())
-            support += float((chunk.weight * top).sum())
-            levels += mean.reshape(m, -1) @ chunk.weight.reshape(-1)
+            parts = [next(every) for _ in run]
+            whole = parts[0] if len(parts) == 1 else _merge(parts, float(run[0].weight.item()))
+            log_partition += whole[0]
+            levels += whole[1]
+            covariance += whole[2]
+            support += whole[3]
         return Tilt(log_partition, levels, covariance, support)
+
+    def _moments(self, weights: Array) -> list[tuple[float, Array, Array, float]]:
+        """Of each chunk in turn, by threads where there is enough to do; their number changes no digit."""
+
+        def some(chunks: Sequence[_Chunk]) -> list[tuple[float, Array, Array, float]]:
+            room = _Room()
+            return [chunk.moments(weights, room) for chunk in chunks]
+
+        cells = sum(chunk.features.size for chunk in self.chunks)
+        threads = min(THREADS, os.cpu_count() or 1, cells // CELLS)
+        if threads < 2:
+            return some(self.chunks)
+        each = -(-len(self.chunks) // threads)
+        shares = [self.chunks[i : i + each] for i in range(0, len(self.chunks), each)]
+        with ThreadPoolExecutor(threads) as pool:
+            return [part for parts in pool.map(some, shares) for part in parts]
 
     def support(self, direction: Array) -> tuple[float, Array]:
         """σ(d) over the whole groups of this source, and the mean of the candidates that attain it."""
@@ -296,13 +335,14 @@ class Tilted:
 
     def row_weights(self, weights: Array) -> Array:
         """The probability of each row under p_λ, prompts included; sums to one; shape (n,)."""
-        out = np.zeros(self.rows)
-        for run in self._inside(weights):
-            for chunk, inside in run:
-                # A row stands once in a partition but in several partitions.
-                share = (inside * chunk.weight).reshape(-1)
-                out += np.bincount(chunk.rows.reshape(-1), share, minlength=self.rows)
-        return out
+        # A row stands once in a partition but in several partitions.
+        parts = [
+            (chunk.rows.reshape(-1), (inside * chunk.weight).reshape(-1))
+            for run in self._inside(weights)
+            for chunk, inside in run
+        ]
+        rows, shares = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return np.bincount(rows, shares, minlength=self.rows).astype(np.float64, copy=False)
 
     def kish(self, weights: Array) -> float:
         """Kish's effective number of candidates in a group, 1 / Σ_j w_gj², averaged over groups by weight."""
@@ -318,7 +358,7 @@ class Tilted:
         for run in self._runs():
             low, high = np.full(1, np.inf), np.full(1, -np.inf)
             for chunk in run:
-                kept = True if chunk.base is None else chunk.base > 0
+                kept = np.greater(chunk.base, 0)
                 axis = chunk.axis + 1
                 low = np.minimum(low, np.where(kept, chunk.features, np.inf).min(axis=axis))
                 high = np.maximum(high, np.where(kept, chunk.features, -np.inf).max(axis=axis))
@@ -331,11 +371,9 @@ class Tilted:
         for run in self._runs():
             scores = [chunk.scores(direction) for chunk in run]
             top = np.max([plane.max(axis=run[0].axis, keepdims=True) for plane in scores], axis=0)
-            size = sum(plane.shape[run[0].axis] for plane in scores)
             kept: list[_Chunk] = []
             for chunk, plane in zip(run, scores, strict=True):
-                base = np.full(plane.shape, 1 / size) if chunk.base is None else chunk.base
-                base = np.where(plane >= top - tolerance, base, 0.0)
+                base = np.where(plane >= top - tolerance, chunk.base, 0.0)
                 if base.any():
                     kept.append(replace(chunk, base=base))
             chunks += [*kept[:-1], replace(kept[-1], part=False)]
@@ -392,9 +430,9 @@ def tilted(
     if joint:
         rows = np.arange(len(groups.values))[None]
         z = (groups.values - groups.base) * inverse
-        chunks += _chunks(
-            z.T[:, None, :], 1, rows, np.zeros(1, np.intp), np.ones(1), groups.row_weights[None]
-        )
+        base = groups.row_weights[None]
+        alike = float(base.max()) if bool((base == base.max()).all()) else base
+        chunks += _chunks(z.T[:, None, :], 1, rows, np.zeros(1, np.intp), np.ones(1), alike)
     else:
         rng = np.random.default_rng(seed)
         for size in np.unique(groups.sizes):
@@ -409,7 +447,7 @@ def tilted(
             # The longer of the two axes lies innermost, so that every reduction runs over long vectors.
             wide = len(prompt) >= z.shape[1]
             features, plane = (z.transpose(2, 1, 0), rows.T) if wide else (z.transpose(2, 0, 1), rows)
-            chunks += _chunks(features, 0 if wide else 1, plane, prompt, weight, None)
+            chunks += _chunks(features, 0 if wide else 1, plane, prompt, weight, 1 / z.shape[1])
     return Tilted(
         tuple(chunks),
         np.where(scale > 0, scale, 1.0),
@@ -436,25 +474,23 @@ def _blocks(rows: Index, z: Array, k: int, partitions: int, rng: np.random.Gener
 
 
 def _chunks(
-    features: Array, axis: int, rows: Index, prompt: Index, weight: Array, base: Array | None
+    features: Array, axis: int, rows: Index, prompt: Index, weight: Array, base: Array | float
 ) -> Iterator[_Chunk]:
     """Cut a plane of equal groups into contiguous chunks: by groups, or inside one that is too long."""
-    size = rows.shape[axis]
-    along = axis if size > ROWS else 1 - axis
-    step = ROWS if size > ROWS else max(1, ROWS // size)
-    if size > ROWS and len(prompt) > 1:
+    size, most = rows.shape[axis], max(1, CELLS // len(features))
+    if size > most and len(prompt) > 1:
         for g in range(len(prompt)):
             one = (slice(g, g + 1), slice(None)) if axis == 1 else (slice(None), slice(g, g + 1))
-            inner = None if base is None else base[one]
             yield from _chunks(
-                features[:, *one], axis, rows[one], prompt[g : g + 1], weight[g : g + 1], inner
+                features[:, *one], axis, rows[one], prompt[g : g + 1], weight[g : g + 1], _cut(base, one)
             )
         return
+    whole = size > most
+    along, step = (axis, most) if whole else (1 - axis, most // size)
     length = rows.shape[along]
     for start in range(0, length, step):
         part = slice(start, start + step)
         cut = (part, slice(None)) if along == 0 else (slice(None), part)
-        whole = along == axis
         groups = slice(None) if whole else part
         share = np.ascontiguousarray(weight[groups])
         yield _Chunk(
@@ -463,15 +499,10 @@ def _chunks(
             np.ascontiguousarray(rows[cut]),
             prompt[groups],
             share[:, None] if axis == 1 else share[None],
-            _part_base(size, base, cut, rows[cut].shape, whole and length > step),
+            _cut(base, cut),
             whole and start + step < length,
         )
 
 
-def _part_base(
-    size: int, base: Array | None, cut: tuple[slice, slice], shape: tuple[int, ...], partial: bool
-) -> Array | None:
-    """Base weights of a chunk; a part of a uniform group has to be told the size of the whole."""
-    if base is not None:
-        return np.ascontiguousarray(base[cut])
-    return np.full(shape, 1 / size) if partial else None
+def _cut(base: Array | float, at: tuple[slice, slice]) -> Array | float:
+    return np.ascontiguousarray(base[at]) if isinstance(base, np.ndarray) else base
