@@ -86,13 +86,27 @@ def test_a_draw_does_not_depend_on_its_row() -> None:
         assert torch.equal(draw(logits[:1], keys[:1], 3, sampling), whole[:1])
 
 
-def test_a_large_vocabulary_is_drawn_in_parts() -> None:
-    logits = torch.randn(5, 1_000_000, generator=torch.Generator().manual_seed(0))
-    keys = torch.arange(5)
-    whole = draw(logits, keys, 0, Sampling(top_k=0))
-    assert whole.tolist() == [
-        draw(logits[i : i + 1], keys[i : i + 1], 0, Sampling(top_k=0)).item() for i in range(5)
-    ]
+@pytest.mark.parametrize("size", [63, 64, 65, 1000])
+def test_a_large_vocabulary_is_drawn_in_its_shares(size: int) -> None:
+    weights = [1.0 + index % 7 for index in range(size)]
+    shares = [weight / sum(weights) for weight in weights]
+    seen = drawn(Sampling(top_k=0), shares=shares)
+    misfit = sum((s - w) ** 2 / w for s, w in zip(seen, shares, strict=True)) * ROWS
+    assert misfit < size - 1 + 5 * math.sqrt(2 * (size - 1)), "chi-squared"
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9])
+def test_top_p_of_a_large_vocabulary_takes_no_short_cut(top_p: float) -> None:
+    """Where the first thousand do not have the mass, all are sorted; where they do, the answer is the same."""
+    generator = torch.Generator().manual_seed(0)
+    for spread in (0.1, 5.0):
+        scores = torch.randn(3, 5000, generator=generator) * spread
+        kept, tokens = truncate(scores, 0, top_p)
+        ordered, names = scores.sort(descending=True)
+        shares = ordered.softmax(-1)
+        for row in range(3):
+            wanted = names[row][shares[row].cumsum(-1) - shares[row] < top_p]
+            assert tokens[row][kept[row].isfinite()].tolist() == wanted.tolist()
 
 
 def test_keys_are_those_of_seed_prompt_and_index() -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["candidate_key", "draw", "gumbel", "truncate"]
 
-_CELLS = 1 << 21  # numbers of noise held at once
+_BLOCK = 64  # about the square root of a vocabulary would be least work
+_HEAD = 1024  # that many tokens nearly always have `top_p` of the chances
 
 
 def candidate_key(seed: int, prompt: Prompt, candidate: int) -> int:
@@ -38,16 +39,13 @@ def candidate_key(seed: int, prompt: Prompt, candidate: int) -> int:
 
 def draw(logits: Tensor, keys: Tensor, step: int, sampling: Sampling) -> Tensor:
     """One token for each row of `logits` (rows, vocabulary), by the rows' `keys` (rows,), int64."""
-    import torch
-
-    rows = max(1, _CELLS // logits.shape[-1])
-    if rows < len(keys) and not sampling.top_k:
-        parts = zip(logits.split(rows), keys.split(rows), strict=True)
-        return torch.cat([draw(part, key, step, sampling) for part, key in parts])
     scores = logits.float() if sampling.temperature == 1 else logits.float() / sampling.temperature
-    scores, tokens = truncate(scores, sampling.top_k, sampling.top_p)
+    if sampling.top_p < 1 or 0 < sampling.top_k < scores.shape[-1]:
+        scores, tokens = truncate(scores, sampling.top_k, sampling.top_p)
+    else:
+        scores, tokens = _block(scores, keys, step)
     best = (scores.double() + gumbel(keys, step, tokens)).argmax(-1, keepdim=True)
-    return tokens.expand_as(scores).gather(-1, best).squeeze(-1)
+    return tokens.gather(-1, best).squeeze(-1)
 
 
 def truncate(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
@@ -57,16 +55,35 @@ def truncate(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    if 0 < top_k < scores.shape[-1]:
-        scores, tokens = scores.topk(top_k, dim=-1, sorted=top_p < 1)
-    elif top_p < 1:
-        scores, tokens = scores.sort(dim=-1, descending=True)
-    else:
-        tokens = torch.arange(scores.shape[-1], device=scores.device)[None]
+    size = scores.shape[-1]
+    kept, tokens = scores.topk(min(top_k or _HEAD, size), dim=-1)
     if top_p < 1:
-        shares = scores.softmax(-1)
-        scores = scores.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
-    return scores, tokens
+        total = (kept if top_k else scores).logsumexp(-1, keepdim=True)
+        shares = (kept - total).exp()
+        if not top_k and (shares.sum(-1) < top_p).any():
+            kept, tokens = scores.sort(dim=-1, descending=True)
+            shares = (kept - total).exp()
+        kept = kept.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
+    return kept, tokens
+
+
+def _block(scores: Tensor, keys: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Draws a block of neighbouring tokens by their joint weight: noise for every token would cost too much.
+
+    Gives the scores and the tokens of the block; the token is then drawn among them. The blocks' own noise goes
+    by numbers beyond the tokens'.
+    """
+    import torch
+
+    rows, size = scores.shape
+    blocks = -(-size // _BLOCK)
+    scores = torch.nn.functional.pad(scores, (0, blocks * _BLOCK - size), value=-torch.inf)
+    scores = scores.view(rows, blocks, _BLOCK)
+    names = torch.arange(blocks, device=scores.device)
+    noise = gumbel(keys, step, (1 << 32) + names[None])
+    chosen = (scores.logsumexp(-1).double() + noise).argmax(-1)
+    within = torch.arange(_BLOCK, device=scores.device)
+    return scores[torch.arange(rows, device=scores.device), chosen], chosen[:, None] * _BLOCK + within
 
 
 def gumbel(keys: Tensor, step: int, tokens: Tensor) -> Tensor:
