@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["candidate_key", "draw", "gumbel", "truncate"]
 
 _BLOCK = 64  # about the square root of a vocabulary would be least work
-_HEAD = 1024  # that many tokens nearly always have `top_p` of the chances
+_HEAD = 1024  # so many tokens have `top_p` of the chances as a rule; where not, more are looked at
 
 
 def candidate_key(seed: int, prompt: Prompt, candidate: int) -> int:
@@ -59,10 +59,9 @@ def truncate(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
     kept, tokens = scores.topk(min(top_k or _HEAD, size), dim=-1)
     if top_p < 1:
         total = (kept if top_k else scores).logsumexp(-1, keepdim=True)
+        while not top_k and kept.shape[-1] < size and ((kept - total).exp().sum(-1) < top_p).any():
+            kept, tokens = scores.topk(min(4 * kept.shape[-1], size), dim=-1)
         shares = (kept - total).exp()
-        if not top_k and (shares.sum(-1) < top_p).any():
-            kept, tokens = scores.sort(dim=-1, descending=True)
-            shares = (kept - total).exp()
         kept = kept.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
     return kept, tokens
 
