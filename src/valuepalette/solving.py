@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from valuepalette.certificates import certificate_sentence
+from valuepalette.certificates import certificate_sentence, reported
 from valuepalette.dual import Certificate, Optimum, Status, evaluate_at, optimise
 from valuepalette.feasibility import farthest
 from valuepalette.folders import digest
@@ -113,6 +113,8 @@ class Solution:
     """The weights of a palette, what they promise, and how sure that is.
 
     Of an INFEASIBLE palette weights, levels and gains say where the search ended, which is no answer to anything.
+    Levels, gains, bounds and their errors are as a user reads them: of a cohort, among its own prompts. Weights,
+    covariance and spread are of the features that `resolved` derives.
 
     status        Status; its text says what to do
     resolved      the palette on the pilot: features, bounds, base levels, quantile grid
@@ -164,16 +166,17 @@ class Solution:
 
     @property
     def lower(self) -> Array:
-        return self.resolved.lower
+        """(m,) what is asked of the levels at least; infinite where nothing is."""
+        return self.resolved.reported(self.resolved.lower)
 
     @property
     def upper(self) -> Array:
-        return self.resolved.upper
+        return self.resolved.reported(self.resolved.upper)
 
     @property
     def base(self) -> Figures:
         """c0, the levels of the base model."""
-        return Figures(self.features, self.resolved.base)
+        return Figures(self.features, self.resolved.reported(self.resolved.base))
 
     @property
     def effective(self) -> float:
@@ -357,7 +360,7 @@ class Solution:
             lines.append(str(self.certificate))
         width = max(7, *(len(name) for name in self.features))
         wide = max(5, *(len(text) for text in self.resolved.asked))
-        columns = {"base": self.resolved.base}
+        columns = {"base": self.base.array}
         k = "" if self.candidates is None else f"k = {self.candidates}, "
         foot = f"{self.mode} mode, {k}{self.prompts:,} prompts"
         if self.status is not Status.INFEASIBLE:
@@ -446,8 +449,13 @@ def _set_up(
     k = _candidates(groups, candidates, joint)
     within = int(groups.sizes.max()) if not isinstance(k, int) else k
     scales = {name: pilot.scale(name) for name in pilot.values}
-    resolved = resolve(palette, groups, pilot.values, candidates=within, joint=joint, scales=scales)
-    features = Groups(resolved.features_of(groups.values, pilot.values), groups.starts, groups.weights)
+    columns = {name: pilot.column(name) for name in palette.columns if name in pilot.table.column_names}
+    resolved = resolve(
+        palette, groups, pilot.values, candidates=within, joint=joint, scales=scales, columns=columns
+    )
+    by_row = {name: np.repeat(entries, groups.sizes) for name, entries in columns.items()}
+    table = resolved.features_of(groups.values, pilot.values, by_row)
+    features = Groups(table, groups.starts, groups.weights)
     return _Setup(pilot, palette, features, resolved, k, joint, weighting, int(seed))
 
 
@@ -581,8 +589,14 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
         status=optimum.status,
         resolved=resolved,
         weights=Figures(names, optimum.weights, np.sqrt(np.diag(covariance)), optimum.error),
-        levels=Figures(names, optimum.levels, level_errors(groups, optimum)),
-        gains=Figures(names, optimum.levels - optimum.base, gain_errors(groups, optimum)),
+        levels=Figures(
+            names, resolved.reported(optimum.levels), level_errors(groups, optimum, resolved.inside)
+        ),
+        gains=Figures(
+            names,
+            resolved.factor * (optimum.levels - optimum.base),
+            gain_errors(groups, optimum, resolved.inside),
+        ),
         mode="joint" if setup.joint else "prompt",
         weighting=setup.weighting,
         candidates=setup.candidates,
@@ -618,11 +632,10 @@ def _proof(setup: _Setup, certificate: Certificate) -> Proof:
         se = reach_error(
             groups, certificate.direction, setup.block, resolved.influence_lower, resolved.influence_upper
         )
-    sentence = certificate_sentence(groups, resolved, certificate, se, joint=setup.joint, block=setup.block)
-    directions = Figures(resolved.features, certificate.direction)
-    return Proof(
-        directions, certificate.asked, certificate.reach, certificate.gap, se, certificate.margin, sentence
-    )
+    groups, resolved, told = reported(groups, resolved, replace(certificate, se=se))
+    sentence = certificate_sentence(groups, resolved, told, told.se, joint=setup.joint, block=setup.block)
+    directions = Figures(resolved.features, told.direction)
+    return Proof(directions, told.asked, told.reach, told.gap, told.se, told.margin, sentence)
 
 
 def levels(
@@ -674,7 +687,8 @@ def reach(
 ) -> Reach:
     """How far one value can go, alone (`palette=None`, in closed form) or while the others hold.
 
-    With a palette, its bounds on the other values are held and its entry for `value` is left out; each end is found
+    `value` may also name a tail or a cohort's feature of the palette, such as "P(humor < -2)". With a palette, its
+    bounds on the other features are held and what it asks of `value` is left out; each end is found
     to within `gap` within-prompt standard deviations, on the safe side. Raises Infeasible if the others alone cannot
     be had.
 
@@ -682,26 +696,30 @@ def reach(
     >>> print(reach(pilot, None, "humor"))
     humor: 1 to 3 with k = 2, base 2
     """
-    if value not in pilot.values:
-        raise ValueError(f"value must be one of {', '.join(pilot.values)}, got {value!r}")
-    if palette is None:
-        palette = Palette({value: "free"})
-    elif not isinstance(palette, Palette):
-        palette = Palette(palette)
+    given = None if palette is None else palette if isinstance(palette, Palette) else Palette(palette)
+    named = () if given is None else map(str, given.asks)
+    known = tuple(dict.fromkeys((*pilot.values, *named)))
+    if value not in known:
+        raise ValueError(f"value must be one of {', '.join(known)}, got {value!r}")
     if candidates == "limit":
         raise ValueError('candidates must be a number here: what k → ∞ reaches no pilot tells, got "limit"')
-    setup = _set_up(pilot, Palette({**palette.entries, value: "free"}), candidates, mode, weighting, 0)
+    free = Palette({value: "free"}) if given is None else given.freed(value)
+    setup = _set_up(pilot, free, candidates, mode, weighting, 0)
     groups, resolved = setup.groups, setup.resolved
     i = resolved.features.index(value)
-    base, unit = float(resolved.base[i]), np.zeros(len(resolved.features))
+    start, unit = resolved.base[i], np.zeros(len(resolved.features))
     unit[i] = 1.0
+
+    def told(level: float) -> float:
+        return float(resolved.reported(np.full(len(unit), level))[i])
+
     if not (np.isfinite(resolved.lower) | np.isfinite(resolved.upper)).any():
         if setup.joint:
             low, high = float(groups.values[:, i].min()), float(groups.values[:, i].max())
         else:
             high = float(groups.weights @ prompt_support(groups, unit, setup.block))
             low = -float(groups.weights @ prompt_support(groups, -unit, setup.block))
-        return Reach(value, base, low, high, setup.block)
+        return Reach(value, told(start), told(low), told(high), setup.block)
     scale = spread(groups, joint=setup.joint)
     source = tilted(groups, scale, joint=setup.joint)
     exact = setup.joint or bool((groups.sizes == setup.block).all())
@@ -720,5 +738,5 @@ def reach(
                     f"palette must leave {value!r} room to move, got others on the very edge of reach"
                 )
             raise Infeasible(_solution(setup, others))
-        ends.append(base + side * far.low * float(source.scale[i]))
-    return Reach(value, base, ends[0], ends[1], setup.block)
+        ends.append(told(start + side * far.low * source.scale[i]))
+    return Reach(value, told(start), ends[0], ends[1], setup.block)

@@ -11,11 +11,12 @@ influences of a prompt's rows are summed first and the result is indicative only
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum
 from valuepalette.tilting import Array, Groups, prompt_support
 
-__all__ = ["covariance_of_mean", "gain_errors", "level_errors", "reach_error", "weight_covariance"]
+__all__ = ["covariance_of_mean", "errors", "gain_errors", "level_errors", "reach_error", "weight_covariance"]
 
 
 def covariance_of_mean(influences: Array, weights: Array) -> Array:
@@ -30,14 +31,39 @@ def covariance_of_mean(influences: Array, weights: Array) -> Array:
     return deviation.T @ deviation / left if left > 1e-12 else np.full((influences.shape[1],) * 2, np.nan)
 
 
-def level_errors(groups: Groups, optimum: Optimum) -> Array:
-    """Standard error of each level on new prompts at this λ, shape (m,)."""
-    return np.sqrt(np.diag(covariance_of_mean(optimum.prompt_levels, groups.weights)))
+def errors(by_prompt: Array, weights: Array) -> Array:
+    """Standard error of Σ_g a_g x_g for each column of x (M, m) on its own; nan with a single prompt.
+
+    `weights` is a (M,), or (M, m) where columns weigh prompts differently.
+
+    >>> errors(np.array([[0.0], [2.0]]), np.array([0.5, 0.5]))
+    array([1.])
+    """
+    own = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], by_prompt.shape)
+    each = zip(by_prompt.T, own.T, strict=True)
+    return np.array([float(covariance_of_mean(x[:, None], a)[0, 0]) ** 0.5 for x, a in each])
 
 
-def gain_errors(groups: Groups, optimum: Optimum) -> Array:
-    """Standard error of level − base, paired by prompt, shape (m,)."""
-    return np.sqrt(np.diag(covariance_of_mean(optimum.prompt_levels - groups.means, groups.weights)))
+def level_errors(groups: Groups, optimum: Optimum, inside: NDArray[np.bool_] | None = None) -> Array:
+    """Standard error of each level on new prompts at this λ, shape (m,).
+
+    `inside` (N, m) says which prompts a feature is about, all where it is None: the level of a cohort is a ratio of
+    means, and its error, by the delta method, that of a mean over the cohort's own prompts.
+    """
+    return errors(optimum.prompt_levels, _among(inside, groups.weights))
+
+
+def gain_errors(groups: Groups, optimum: Optimum, inside: NDArray[np.bool_] | None = None) -> Array:
+    """Standard error of level − base, paired by prompt, shape (m,); `inside` as for `level_errors`."""
+    return errors(optimum.prompt_levels - groups.means, _among(inside, groups.weights))
+
+
+def _among(inside: NDArray[np.bool_] | None, weights: Array) -> Array:
+    """The weights of the prompts that each feature is about."""
+    if inside is None:
+        return weights
+    own = np.where(inside, weights[:, None], 0.0)
+    return own / own.sum(axis=0)
 
 
 def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Array) -> Array:
