@@ -151,8 +151,8 @@ def test_scoring_again_must_be_asked_for(study: Path, capsys: pytest.CaptureFixt
             "--ask must be NAME=ENTRY, such as \"humor=q60\", got 'humor'",
         ),
         (
-            ["solve", "PILOT", "--ask", "humor=1", "--ask", "humor=2"],
-            "--ask must name a value once, got humor twice",
+            ["solve", "PILOT", "--ask", "humor @ audience = q60"],
+            "--ask must be NAME=ENTRY, such as \"humor=q60\", got 'humor @ audience = q60'",
         ),
         (
             ["solve", "PILOT", "--ask", "humor=1", "-k", "x"],
