@@ -124,8 +124,8 @@ def test_a_signed_number_is_a_level_unless_a_plus_makes_it_an_offset():
         ("== reach 50%", ValueError, 'takes ">=" or "<=", got \'== reach 50%\''),
         ("x0", ValueError, "x takes a positive finite factor, got 0"),
         ("x-1", ValueError, "x takes a positive finite factor, got -1"),
-        ("max", ValueError, '"max" is not in this release'),
-        (">= max", ValueError, '"max" is not in this release'),
+        (">= max", ValueError, "got '>= max'"),
+        ("P(< 0) max", ValueError, 'a tail asks "<=" or ">="'),
         ("q80 @ audience=children", ValueError, "a cohort stands in cohorts, "),
         ([], ValueError, "a list must hold at least one entry, got none"),
         ([["keep"]], TypeError, "got list: ['keep']"),
@@ -173,7 +173,9 @@ def test_refuses_in_one_line(entry, error, says):
             ValueError,
             "palette.cohorts['a=b']['v']: an entry is",
         ),
-        (lambda: Palette({"v": 1}, kl=0.5), ValueError, "kl is not in this release, got 0.5"),
+        (lambda: Palette({"v": 1}, kl=0.5), ValueError, 'kl is the budget of an entry "max", got 0.5'),
+        (lambda: Palette({"v": "max"}, kl=0), ValueError, "kl must be a number of nats above 0, got 0"),
+        (lambda: Palette({"v": "max"}, kl=np.inf), ValueError, "kl must be a number of nats above 0, got inf"),
     ],
 )
 def test_refuses_what_is_not_a_palette(call, error, says):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from valuepalette.adjusting import Adjusted, adjust
     from valuepalette.collecting import sample, score
     from valuepalette.decoding import Answers, Decoder, choose
     from valuepalette.dual import Status
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adjusted",
     "Answers",
     "Candidate",
     "Column",
@@ -48,6 +50,7 @@ __all__ = [
     "Status",
     "Study",
     "__version__",
+    "adjust",
     "choose",
     "evaluate",
     "example_pilot",
@@ -62,6 +65,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "adjusting": ("Adjusted", "adjust"),
     "collecting": ("sample", "score"),
     "decoding": ("Answers", "Decoder", "choose"),
     "dual": ("Status",),

@@ -37,6 +37,7 @@ __all__ = [
     "Subject",
     "Tail",
     "parse",
+    "positive",
     "quantile",
     "resolve",
 ]
@@ -215,6 +216,17 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class Most:
+    """`max`: as high as the other entries and the palette's budget of KL allow. Solving puts a level in its place."""
+
+    def __str__(self) -> str:
+        return "max"
+
+    def bound(self, scored: Scored, side: Side) -> Bound:
+        return -np.inf, np.zeros_like(scored.means)
+
+
+@dataclass(frozen=True, slots=True)
 class Tail:
     """`< -2`: the answers whose value is below −2; of a quantile, below what the pilot says it is."""
 
@@ -296,10 +308,9 @@ _FORMS: tuple[tuple[str, Callable[[str], Quantity]], ...] = (
     (rf"reach\s+{_NUMBER}\s*%", lambda text: Reach(float(text))),
 )
 _TAIL = re.compile(rf"P\s*\(\s*(<=|>=|<|>)\s*(q?)({_NUMBER})\s*\)\s*(.*)")
-_PLANNED = ((r"max\b.*", '"max"'),)
 _ALLOWED = (
     'a number, "q80", "q80 within", "keep", "+0.3", "base-0.3", "x1.2" or "reach 50%", after an optional '
-    '">=", "<=" or "==", or a tail such as "P(< -2) <= 0.02", or "free"'
+    '">=", "<=" or "==", or a tail such as "P(< -2) <= 0.02", or "max" or "free"'
 )
 _TAIL_ALLOWED = (
     'a tail asks "<=" or ">=" of a share from 0 to 1, "keep", "+0.01", "base-0.01", "x0.5" or "reach 50%", as in '
@@ -338,6 +349,8 @@ def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
     text = entry.strip()
     if text == "free":
         return None
+    if text == "max":
+        return Ask(subject, ">=", Most())
     if tail := _TAIL.fullmatch(text):
         inside, quantile, number, _, text = tail.groups()
         threshold = Quantile(float(number)) if quantile else Level(float(number))
@@ -345,9 +358,6 @@ def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
     match = re.match(r"(>=|<=|==)\s*", text)
     relation = cast("Relation", match.group(1) if match else ">=")
     rest = text[match.end() :] if match else text
-    for pattern, what in _PLANNED:
-        if re.fullmatch(pattern, rest):
-            raise ValueError(f"{what} is not in this release, got {entry!r}")
     for pattern, quantity in _FORMS:
         if form := re.fullmatch(pattern, rest):
             ask = Ask(subject, relation, quantity(form.group(1)))
@@ -375,6 +385,8 @@ class Palette:
     """The levels that are wanted, a mapping from the name of a value to an entry, or to a list that asks them all.
 
     cohorts   the same for prompts with a certain entry in a column: `{"audience=children": {"humor": "q95"}}`
+    kl        the budget of "max", in nats: what the whole palette may cost; None for log 4, where a quarter of the
+              decoder's k candidates is still in play
 
     A value that is not named is free. What a quantile or "keep" is in raw units, the pilot says: see
     `resolve`. A ValueError or TypeError of one line names the entry that cannot be read.
@@ -388,11 +400,8 @@ class Palette:
         entries: Mapping[str, object],
         *,
         cohorts: Mapping[str, Mapping[str, object]] | None = None,
-        kl: object = None,
+        kl: float | None = None,
     ) -> None:
-        for name, given in (("kl", kl),):
-            if given is not None:
-                raise ValueError(f"{name} is not in this release, got {given!r}")
         self._asks: dict[Subject, tuple[Ask, ...]] = {}
         self._read(entries, None)
         if cohorts is not None and not isinstance(cohorts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -404,6 +413,9 @@ class Palette:
                 raise ValueError(f"the cohort {cohort} needs at least one entry, got none")
         if not self._asks:
             raise ValueError("a palette needs at least one entry, got none")
+        self.kl = None if kl is None else positive("kl", kl)
+        if kl is not None and not self.maximised:
+            raise ValueError(f'kl is the budget of an entry "max", got {kl!r} and no such entry')
 
     def _read(self, entries: Mapping[str, object], cohort: Cohort | None) -> None:
         if not isinstance(entries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -450,6 +462,15 @@ class Palette:
         return tuple(dict.fromkeys(subject.value for subject in self._asks))
 
     @property
+    def maximised(self) -> tuple[str, ...]:
+        """The features asked to be as high as they can, first come first served."""
+        return tuple(
+            str(subject)
+            for subject, asks in self._asks.items()
+            if any(isinstance(ask.quantity, Most) for ask in asks)
+        )
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the prompts that its cohorts are cut by."""
         return tuple(dict.fromkeys(subject.cohort.column for subject in self._asks if subject.cohort))
@@ -473,6 +494,23 @@ class Palette:
         out._asks = kept if any(str(subject) == feature for subject in kept) else kept | out._asks
         return out
 
+    def at(self, bounds: Mapping[str, tuple[float, float]], kl: float | None = None) -> Palette:
+        """The same palette with (lower, upper) in numbers for some of its features; "max" stays, within `kl` nats.
+
+        >>> Palette({"humor": "q60", "tone": "keep"}).at({"humor": (0.5, math.inf)})
+        Palette({'humor': '0.5', 'tone': 'keep'})
+        """
+        out = Palette(dict.fromkeys(self.values, "free"))
+        out._asks, out.kl = dict(self._asks), self.kl if kl is None else kl
+        for subject, asks in self._asks.items():
+            if str(subject) in bounds:
+                lower, upper = bounds[str(subject)]
+                ends: Sequence[tuple[Relation, float]] = [(">=", lower), ("<=", upper)]
+                ends = [("==", lower)] if lower == upper else ends
+                levels = (Ask(subject, side, Level(end)) for side, end in ends if math.isfinite(end))
+                out._asks[subject] = (*levels, *(ask for ask in asks if isinstance(ask.quantity, Most)))
+        return out
+
     def _texts(self, cohort: Cohort | None) -> dict[str, str | list[str]]:
         texts: dict[str, list[str]] = {}
         for subject, asks in self._asks.items():
@@ -485,15 +523,16 @@ class Palette:
 
     def __repr__(self) -> str:
         cohorts = f", cohorts={self.cohorts}" if self.cohorts else ""
-        return f"Palette({self.entries}{cohorts})"
+        kl = "" if self.kl is None else f", kl={self.kl}"
+        return f"Palette({self.entries}{cohorts}{kl})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Palette):
             return NotImplemented
-        return list(self.asks.items()) == list(other.asks.items())
+        return self.kl == other.kl and list(self.asks.items()) == list(other.asks.items())
 
     def __hash__(self) -> int:
-        return hash(tuple(self.asks.items()))
+        return hash((self.kl, tuple(self.asks.items())))
 
 
 class HasLevels(Protocol):
@@ -663,6 +702,13 @@ def _order(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
     if twice := [name for name in called if called.count(name) > 1]:
         raise ValueError(f"the palette's feature {twice[0]!r} has the name of a value; rename the value")
     return subjects
+
+
+def positive(name: str, number: float) -> float:
+    """A budget: finite and above zero, or a ValueError that names it."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not 0 < float(number) < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} must be a number of nats above 0, got {number!r}")
+    return float(number)
 
 
 def _check_percent(what: str, percent: float) -> None:

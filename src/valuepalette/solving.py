@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from valuepalette.adjustment import highest
 from valuepalette.certificates import certificate_sentence, reported
 from valuepalette.dual import Certificate, Optimum, Status, evaluate_at, optimise
 from valuepalette.feasibility import farthest
@@ -525,7 +526,7 @@ def solve(
     if on_infeasible not in ("raise", "return"):
         raise ValueError(f'on_infeasible must be "raise" or "return", got {on_infeasible!r}')
     palette = palette if isinstance(palette, Palette) else Palette(palette)
-    setup = _set_up(pilot, palette, candidates, mode, weighting, seed)
+    setup = _raised(_set_up(pilot, palette, candidates, mode, weighting, seed))
     _warn_of_lost_spread(setup)
     optimum = setup.optimise(setup.block)
     if setup.candidates == "limit" and optimum.status in (Status.OPTIMAL, Status.BOUNDARY):
@@ -534,6 +535,22 @@ def solve(
     if solution.status is Status.INFEASIBLE and on_infeasible == "raise":
         raise Infeasible(solution)
     return solution
+
+
+def _raised(setup: _Setup) -> _Setup:
+    """A level in place of each "max": what the other entries and the palette's budget leave it."""
+    palette, resolved = setup.palette, setup.resolved
+    if not palette.maximised:
+        return setup
+    if setup.joint and palette.kl is None:
+        raise ValueError(
+            '"max" needs a budget in joint mode, which has no k to take one from: Palette(…, kl=0.5), got kl=None'
+        )
+    turns = [resolved.features.index(name) for name in palette.maximised]
+    kl = float(np.log(4)) if palette.kl is None else palette.kl
+    bounds = resolved.lower, resolved.upper
+    lower = highest(setup.groups, *bounds, turns, kl, joint=setup.joint, block=setup.block, seed=setup.seed)
+    return replace(setup, resolved=replace(resolved, lower=lower))
 
 
 def _to_the_limit(setup: _Setup, whole: Optimum) -> Optimum:
