@@ -18,6 +18,7 @@ CORE = (
     "feasibility",
     "dual",
     "palette",
+    "features",
     "uncertainty",
     "pilot",
     "certificates",

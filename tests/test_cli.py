@@ -15,7 +15,7 @@ import pytest
 
 import test_study
 import valuepalette
-from valuepalette.cli import main
+from valuepalette.cli import _palette, main
 from valuepalette.pilot import Pilot
 from valuepalette.solving import Solution, solve
 from valuepalette.study import Study
@@ -247,3 +247,16 @@ def test_every_public_name_is_there_and_importing_loads_nothing_heavy() -> None:
     script = "import valuepalette, sys; print('numpy' in sys.modules, valuepalette.__version__)"
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert said.split() == ["False", valuepalette.__version__]
+
+
+def test_asks_of_one_value_tails_and_cohorts_add_up() -> None:
+    asks = (
+        "humor=q60",
+        "humor <= 3",
+        "tone = P(< -2) <= 0.02",
+        "tone @ audience=children = q95",
+        "tone @ a=b <= 1",
+    )
+    palette = _palette(asks)
+    assert palette.entries == {"humor": ["q60", "<= 3"], "tone": "P(< -2) <= 0.02"}
+    assert palette.cohorts == {"audience=children": {"tone": "q95"}, "a=b": {"tone": "<= 1"}}

@@ -62,7 +62,7 @@ def certificate_sentence(
     side = -1.0 if len(named) == 1 and d[named[0]] < 0 else 1.0
     limit, asks = _limit(side * reach, side * asked, side), f"{side * asked:.{_digits(reach, asked)}f}"
     what = _combination([float(d[i]) for i in named], [resolved.features[i] for i in named])
-    error = "" if np.isnan(se) or se == 0 else f" (standard error of the gap {se:.2g})"
+    error = "" if np.isnan(se) or se <= 1e-9 * certificate.gap else f" (standard error of the gap {se:.2g})"
     sizes = groups.sizes
     if joint:
         choosing = f"Re-weighting these {len(groups.values):,} answers"
@@ -153,12 +153,9 @@ def _beyond(
     if spec.cohort is not None:
         best = side * (spec.anchor + (side * best - spec.anchor) * spec.share)
     none = f"no answer of the pilot is as {'high' if side > 0 else 'low'} as {bound:.{_digits(best, side * bound)}f}."
+    if spec.tail is not None:
+        none = f"{'no' if side > 0 else 'every'} answer of the pilot is {_words(spec.tail)}."
     if joint:
-        none = (
-            none
-            if spec.tail is None
-            else f"{'no' if side > 0 else 'every'} answer of the pilot is {_tail(spec)}."
-        )
         return f"{name} alone is beyond reach: {none}"
     most = _alone(groups, direction, joint, block)
     alone = f"{name} alone is beyond reach, which ends at {_limit(side * most, bound, side)}"
@@ -170,22 +167,32 @@ def _beyond(
         most = _alone(groups, direction, joint, smallest)
         alone += f", with k = {smallest} at {_limit(side * most, bound, side)}"
     if spec.tail is not None:
-        prompts, tail = "prompts" if spec.cohort is None else "cohort's prompts", _tail(spec)
-        if block is not None and block < groups.sizes.max():
-            drawn = f"k = {block} candidates drawn"
-            return f"{alone}: {f'so often all {drawn} are' if side < 0 else f'else none of the {drawn} is'} {tail}."
-        where = "that share of the" if side < 0 else "the rest of the"
-        return f"{alone}: on {where} {prompts} {'all candidates are' if side < 0 else 'no candidate is'} {tail}."
+        # Of the k that the last figure is for; None where these are all candidates.
+        k = None if block is None else max(block, smallest)
+        k = None if k == groups.sizes.max() else k
+        return f"{alone}: {_share(spec, side, k)}"
     if best < side * bound:
         return f"{alone}: {none}"
     return f"{alone}: prompts differ, and even the best answer to each averages no more."
 
 
-def _tail(spec: Feature) -> str:
+def _share(spec: Feature, side: float, k: int | None) -> str:
+    """Why a share goes no further: prompts whose candidates, or k drawn from them, are all bad, or none good."""
+    tail = _words(spec.tail or ("<", 0.0))
+    prompts = "prompts" if spec.cohort is None else "cohort's prompts"
+    if k is None:
+        where = "that share" if side < 0 else "the rest"
+        return (
+            f"on {where} of the {prompts} {'all candidates are' if side < 0 else 'no candidate is'} {tail}."
+        )
+    drawn = f"k = {k} candidates drawn"
+    return f"{f'so often all {drawn} are' if side < 0 else f'else none of the {drawn} is'} {tail}."
+
+
+def _words(tail: tuple[str, float]) -> str:
     """`below -2`."""
-    inside, threshold = spec.tail or ("<", 0.0)
     words = {"<": "below", "<=": "at or below", ">": "above", ">=": "at or above"}
-    return f"{words[inside]} {threshold:.4g}"
+    return f"{words[tail[0]]} {tail[1]:.4g}"
 
 
 def _limit(limit: float, asked: float, side: float) -> str:

@@ -647,7 +647,12 @@ def _proof(setup: _Setup, certificate: Certificate) -> Proof:
     se = certificate.se
     if not setup.joint:
         se = reach_error(
-            groups, certificate.direction, setup.block, resolved.influence_lower, resolved.influence_upper
+            groups,
+            certificate.direction,
+            setup.block,
+            resolved.influence_lower,
+            resolved.influence_upper,
+            resolved.inside,
         )
     groups, resolved, told = reported(groups, resolved, replace(certificate, se=se))
     sentence = certificate_sentence(groups, resolved, told, told.se, joint=setup.joint, block=setup.block)

@@ -83,11 +83,23 @@ def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Arr
     return out
 
 
-def reach_error(groups: Groups, direction: Array, block: int | None, lower: Array, upper: Array) -> float:
+def reach_error(
+    groups: Groups,
+    direction: Array,
+    block: int | None,
+    lower: Array,
+    upper: Array,
+    inside: NDArray[np.bool_] | None = None,
+) -> float:
     """Standard error of a certificate's gap: of σ(d) − d⁺ᵀlower + d⁻ᵀupper over prompts.
 
-    `block` is k, None for all candidates; `lower`, `upper` (N, m) as for `weight_covariance`.
+    `block` is k, None for all candidates; `lower`, `upper` (N, m) as for `weight_covariance`; `inside` as for
+    `level_errors`. Where features are about different prompts, the shares of their cohorts are taken as given.
     """
     influence = np.where(direction > 0, lower, upper)
     by_prompt = prompt_support(groups, direction, block) - influence @ direction
+    if inside is not None:
+        kinds = np.unique(inside[:, direction != 0], axis=0, return_inverse=True)[1].ravel()
+        means = np.bincount(kinds, groups.weights * by_prompt) / np.bincount(kinds, groups.weights)
+        by_prompt = by_prompt - means[kinds]
     return float(np.sqrt(covariance_of_mean(by_prompt[:, None], groups.weights)[0, 0]))
