@@ -147,7 +147,9 @@ class _Problem:
         if not self.exact:
             self.source = tilted(groups, scale, block=block, seed=seed, partitions=partitions)
         self.groups, self.lower, self.upper = groups, lower, upper
-        self.low, self.high = groups.above(lower) / full.scale, groups.above(upper) / full.scale
+        low, high = groups.above(lower) / full.scale, groups.above(upper) / full.scale
+        # What is asked to stay as it is, moves by rounding alone.
+        self.low, self.high = np.where(np.abs(low) < 1e-12, 0, low), np.where(np.abs(high) < 1e-12, 0, high)
         self._optimise = partial(optimise, joint=joint, block=block, seed=seed)
 
     def raw(self, low: Array, high: Array) -> tuple[Array, Array]:
