@@ -23,6 +23,10 @@ CORE = (
     "pilot",
     "certificates",
     "solving",
+    "sequential",
+    "sensitivity",
+    "sequencing",
+    "corrections",
     "paper_pilots",
 )
 MAY_SKIP = "the shared data folder is not beside the checkout"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from valuepalette.pilot import Pilot, read_prompts
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
+    from valuepalette.sequencing import Ascent, solve_sequentially
     from valuepalette.solving import Infeasible, Solution, levels, reach, solve
     from valuepalette.study import Study
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adjusted",
     "Answers",
+    "Ascent",
     "Candidate",
     "Column",
     "Decoder",
@@ -62,6 +64,7 @@ __all__ = [
     "sample",
     "score",
     "solve",
+    "solve_sequentially",
 ]
 
 _MODULES = {
@@ -77,6 +80,7 @@ _MODULES = {
     "pilot": ("Pilot", "read_prompts"),
     "rewards": ("Column", "Reward"),
     "rewards.opening": ("open_reward",),
+    "sequencing": ("Ascent", "solve_sequentially"),
     "solving": ("Infeasible", "Solution", "levels", "reach", "solve"),
     "study": ("Study",),
 }
