@@ -141,8 +141,8 @@ def test_a_signed_number_is_a_level_unless_a_plus_makes_it_an_offset():
         ("P(< -2) <= q80 within", ValueError, "a tail asks"),
         ("P(< -2) <= free", ValueError, "a tail asks"),
         (">= P(< -2) <= 0.02", ValueError, "an entry is"),
-        ("P(< -2) <= 2", ValueError, "a share must lie between 0 and 1, got 'P(< -2) <= 2'"),
-        ("P(< -2) <= -0.1", ValueError, "a share must lie between 0 and 1"),
+        ("P(< -2) <= 2", ValueError, "a share must be a finite number from 0 to 1, got 'P(< -2) <= 2'"),
+        ("P(< -2) <= -0.1", ValueError, "a share must be a finite number from 0 to 1"),
         ("P(< q101) <= 0.1", ValueError, "q takes a percentage from 0 to 100, got 101"),
         ("P(< 1e999) <= 0.1", ValueError, "a finite number, got inf"),
     ],
@@ -425,6 +425,6 @@ def test_the_page_of_the_language_runs():
         if row.startswith("| `")
         for entry in re.findall("`([^`]+)`", row.split("|")[1])
     ]
-    assert len(entries) == 11
+    assert len(entries) == 13
     for entry in entries:
         parse("v", entry.strip('"'))

@@ -378,7 +378,7 @@ def _check_tail(ask: Ask, told: bool, entry: str) -> None:
     if not told or ask.relation == "==" or isinstance(share, Quantile | Within):
         raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
     if isinstance(share, Level) and not 0 <= share.at <= 1:
-        raise ValueError(f"a share must lie between 0 and 1, got {entry!r}")
+        raise ValueError(f"a share must be a finite number from 0 to 1, got {entry!r}")
 
 
 class Palette:
