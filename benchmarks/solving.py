@@ -168,7 +168,7 @@ def polished(values: Float, lower: Float, start: Float) -> Float:
     z = (values - lower) / unit
     weights, active = start * unit, np.flatnonzero(start > 0)
     residual = np.zeros(len(lower), dtype=np.longdouble)
-    for _ in range(6):
+    for _ in range(20):
         score = z @ weights
         law = np.exp(score - score.max())
         law /= law.sum()
@@ -176,8 +176,9 @@ def polished(values: Float, lower: Float, start: Float) -> Float:
         rest = z - residual
         curve = (rest.T @ (law[:, None] * rest))[np.ix_(active, active)].astype(float)
         weights[active] -= np.linalg.solve(curve, residual[active].astype(float))
-    if np.abs(residual[active]).max(initial=0.0) > 1e-14 or residual.min() < -1e-14 or weights.min() < 0:
-        raise RuntimeError("the reference is not an optimum")
+    worst = max(np.abs(residual[active]).max(initial=0.0), -residual.min(), -weights.min())
+    if worst > 1e-13:
+        raise RuntimeError(f"the reference must be an optimum, its residual is {worst:.0e}")
     return (weights / unit).astype(float)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 CORE = (
+    # the mathematics
     "oracles",
     "tilting",
     "newton",
@@ -20,7 +21,17 @@ CORE = (
     "palette",
     "features",
     "uncertainty",
+    "judging",
+    # the pilot
+    "prompts",
+    "provenance",
+    "transcripts",
+    "tabulating",
+    "reading",
+    "joining",
+    "describing",
     "pilot",
+    # and where the two meet
     "certificates",
     "solving",
     "sequential",

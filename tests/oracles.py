@@ -108,6 +108,7 @@ class Tilt:
 
     log_partition: np.longdouble
     levels: Long
+    gains: Long  # levels less the base level
     covariance: Long
     kl: np.longdouble
     probabilities: Long  # of each row in its group
@@ -146,6 +147,7 @@ def tilt(p: Problem, weights: ArrayLike, keep: NDArray[np.bool_] | None = None) 
     return Tilt(
         log_partition=log_partition + (p.share @ means) @ lam,
         levels=moved + p.share @ means,
+        gains=moved,
         covariance=covariance,
         kl=moved @ lam - log_partition,
         probabilities=prob,
@@ -163,15 +165,21 @@ def constant(p: Problem) -> NDArray[np.bool_]:
     return spread(p) <= 64 * np.finfo(float).eps * np.abs(p.values).max(axis=0)
 
 
+def over_base(p: Problem, bound: ArrayLike) -> Long:
+    """Bounds less the base level, by differences: a common offset costs no digits."""
+    with np.errstate(invalid="ignore"):
+        return p.share @ (np.asarray(bound, dtype=np.longdouble) - group_means(p))
+
+
 def polish(p: Problem, weights: ArrayLike, keep: NDArray[np.bool_] | None = None) -> Long:
     """The exact optimum next to `weights`: Newton in extended precision on the entries that are not zero."""
     lam = np.asarray(weights, dtype=np.longdouble)
     free = np.flatnonzero(np.asarray(weights) != 0)
-    bound = np.where(np.isfinite(p.lower) & (lam > 0) | ~np.isfinite(p.upper), p.lower, p.upper)
+    bound = over_base(p, np.where(np.isfinite(p.lower) & (lam > 0) | ~np.isfinite(p.upper), p.lower, p.upper))
     unit = spread(p)[free]
     for _ in range(8):
         at = tilt(p, lam, keep)
-        gap = ((bound.astype(np.longdouble) - at.levels)[free] / unit).astype(float)
+        gap = ((bound - at.gains)[free] / unit).astype(float)
         curve = (at.covariance[np.ix_(free, free)] / np.outer(unit, unit)).astype(float)
         # The matrix is rounded but the right-hand side is not: the residual still falls by 1e-10 a step.
         lam = lam.copy()
@@ -192,12 +200,13 @@ def violation(p: Problem, weights: ArrayLike, keep: NDArray[np.bool_] | None = N
     lam = np.asarray(weights, dtype=float)
     if not np.isfinite(lam).all():
         return inf
-    level, unit = tilt(p, lam, keep).levels, np.maximum(spread(p), np.finfo(float).tiny)
+    gains, unit = tilt(p, lam, keep).gains, np.maximum(spread(p), np.finfo(float).tiny)
+    lower, upper = over_base(p, p.lower), over_base(p, p.upper)
     if np.any((lam > 0) & ~np.isfinite(p.lower)) or np.any((lam < 0) & ~np.isfinite(p.upper)):
         return inf
     with np.errstate(invalid="ignore"):
-        short = np.maximum(p.lower - level, level - p.upper)  # primal
-        off = np.where(lam > 0, np.abs(level - p.lower), np.where(lam < 0, np.abs(level - p.upper), 0.0))
+        short = np.maximum(lower - gains, gains - upper)  # primal
+        off = np.where(lam > 0, np.abs(gains - lower), np.where(lam < 0, np.abs(gains - upper), 0.0))
     loose = ~constant(p)
     worst = np.maximum(short, off)[loose] / unit[loose]
     return float(max(worst.max(initial=0.0), 0.0))

@@ -329,6 +329,19 @@ def test_an_offset_of_1e8_does_not_matter() -> None:
     assert compared > 20
 
 
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("offset", [1e2, 1e4, 1e6, 1e8])
+def test_an_offset_does_not_falsify_the_proof(joint: bool, offset: float) -> None:
+    """What the residual and the error bound say holds for the table as it is, offset and all."""
+    for rng in many(99, 12):
+        p = planted(rng, shape="normal", heat=1.0, joint=joint).problem
+        by = offset * spread(p)
+        moved = replace(p, values=p.values + by, lower=p.lower + by, upper=p.upper + by)
+        found = optimise(moved)
+        assert found.status is Status.OPTIMAL
+        check(moved, found)
+
+
 def shuffled(p: Problem, rng: np.random.Generator) -> Problem:
     """The same pilot with prompts, and candidates inside prompts, in another order."""
     order = rng.permutation(len(p.weights))
@@ -783,9 +796,9 @@ def test_arguments_are_named_in_errors() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", range(6))
 def test_fuzz(part: int) -> None:
-    for rng in many(9_000 + part, 500):
+    for rng in many(9_000 + part, 300):
         p = random_palette(rng)
         judge(p)
         try:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from fakes import FakeEngine
-from tiny import SIZES, save_tiny
+from tiny import ATTENTIVE, save_tiny
 from valuepalette.engines import Candidate, Engine, Sampling
+from valuepalette.engines.loading import load_causal_lm
 from valuepalette.engines.opening import open_engine
-from valuepalette.engines.transformers import TransformersEngine, load_causal_lm
+from valuepalette.engines.transformers import TransformersEngine
 
 SMOL = "embedded:smollm2-135m"
 needs_smol = pytest.mark.skipif(
@@ -144,18 +145,29 @@ class TestBatches:
 
 @models
 class TestDecoding:
-    @pytest.mark.parametrize("kind", SIZES)
-    def test_the_likeliest_tokens_are_those_of_generate(self, tmp_path: Path, kind: str) -> None:
+    @pytest.mark.parametrize("kind", ATTENTIVE)
+    @pytest.mark.parametrize("beginning", ["", "In a country far away: "])
+    def test_the_likeliest_tokens_are_those_of_generate(
+        self, tmp_path: Path, kind: str, beginning: str
+    ) -> None:
         import torch
 
         loaded = load_causal_lm(str(save_tiny(tmp_path, kind)), dtype="float32", device="cpu")
-        drawn = texts(TransformersEngine(loaded), PROMPTS, 2, Sampling(max_new_tokens=20, top_k=1))
-        for prompt, own in zip(PROMPTS, drawn, strict=True):
+        prompts = [beginning + prompt for prompt in PROMPTS]
+        drawn = texts(TransformersEngine(loaded), prompts, 2, Sampling(max_new_tokens=20, top_k=1))
+        for prompt, own in zip(prompts, drawn, strict=True):
             ids = torch.tensor([loaded.tokenizer(prompt).input_ids])
             mask = torch.ones_like(ids)
             output = loaded.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=20)
             wanted = loaded.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
             assert own == [wanted, wanted]
+
+    def test_a_model_without_a_key_value_cache_is_refused(self, tmp_path: Path) -> None:
+        engine = open_engine(str(save_tiny(tmp_path, "mamba")))
+        with pytest.raises(
+            ValueError, match="model must keep what it has read in past_key_values, got Mamba"
+        ):
+            texts(engine, ["Hi"], 1)
 
     def test_log_probabilities_are_the_models_own(self, loaded: Any) -> None:
         import torch
@@ -198,6 +210,13 @@ class TestDecoding:
         assert ended
         assert all(len(each.text) == each.tokens - 1 for each in ended)
         assert not any("</s>" in each.text for each in drawn[0])
+
+    def test_a_model_may_have_several_end_tokens(self, folders: dict[str, str]) -> None:
+        loaded = load_causal_lm(folders["base"], dtype="float32", device="cpu")
+        loaded.model.generation_config.eos_token_id = [1, *loaded.tokenizer("!").input_ids]
+        drawn = TransformersEngine(loaded).sample(["Hi"], 200, sampling=Sampling(max_new_tokens=9), seed=0)
+        assert sum(each.finish_reason == "stop" for each in drawn[0]) > 5
+        assert not any("!" in each.text for each in drawn[0])
 
     def test_prompt_and_answer_together_are_the_text(self, folders: dict[str, str]) -> None:
         """Some decoders drop the blank that a text begins with; an answer keeps it."""
@@ -268,12 +287,28 @@ class TestOpening:
         import torch
 
         loaded = load_causal_lm(folders["base"], dtype="float32")
-        copy = save_tiny(tmp_path / "copy")
-        assert load_causal_lm(str(copy)).fingerprint["revision"] == loaded.fingerprint["revision"]
+        copy = save_tiny(tmp_path / "base")
+        assert load_causal_lm(str(copy)).fingerprint == loaded.fingerprint
+        assert loaded.fingerprint["model"] == "base", "where the folder lies is nobody's business"
         with torch.no_grad():
             loaded.model.get_input_embeddings().weight[0, 0] += 1
         loaded.model.save_pretrained(copy)
         assert load_causal_lm(str(copy)).fingerprint["revision"] != loaded.fingerprint["revision"]
+
+    @pytest.mark.parametrize("id", ["me/tiny", "hf:me/tiny"])
+    def test_a_model_of_the_hub_is_known_by_its_commit(
+        self, id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from huggingface_hub import constants
+
+        commit, repository = "0123456789abcdef" * 2 + "01234567", tmp_path / "models--me--tiny"
+        save_tiny(repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        fingerprint = load_causal_lm(id, dtype="float32").fingerprint
+        assert fingerprint == {"model": "me/tiny", "revision": commit, "dtype": "float32"}
 
     def test_a_closed_engine_says_so(self, folders: dict[str, str]) -> None:
         engine = open_engine(folders["base"])
@@ -292,6 +327,16 @@ class TestOpening:
     def test_an_id_that_leads_nowhere_is_refused_in_one_line(self, id: str, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="model must be") as caught:
             open_engine(id.format(folder=tmp_path))
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+    def test_a_device_that_is_not_there_is_refused_in_one_line(
+        self, folders: dict[str, str], device: str
+    ) -> None:
+        with pytest.raises(
+            ValueError, match=f"device must be one that torch has here, .* got '{device}'"
+        ) as caught:
+            open_engine(folders["base"], device=device)
         assert "\n" not in str(caught.value)
 
     def test_precision_must_be_known(self, folders: dict[str, str]) -> None:

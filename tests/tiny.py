@@ -18,7 +18,9 @@ SIZES = {
     "gemma3_text": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8},
     "gpt_neox": {},
     "bloom": {},
+    "mamba": {"state_size": 4},
 }
+ATTENTIVE = [kind for kind in SIZES if kind != "mamba"]
 
 
 def tiny_tokenizer(*, chat: bool = False, metaspace: bool = False) -> Any:

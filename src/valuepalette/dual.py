@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from valuepalette.feasibility import Support, distance, gauge, margin
 from valuepalette.newton import Iterate, asked, maximise, maximise_in_box, residuals, separation
-from valuepalette.tilting import Array, Groups, Tilted, prompt_support, spread, tilted
+from valuepalette.tilting import Array, Groups, Tilt, Tilted, prompt_support, spread, tilted
 
 __all__ = ["Certificate", "Optimum", "Status", "evaluate_at", "optimise"]
 
@@ -48,7 +49,7 @@ class Certificate:
     reach      the most that choosing among the candidates can make it
     gap        asked − reach > 0, formed without cancellation
     se         standard error of `reach` over prompts; nan in joint mode, where no such error is to be had
-    margin     s*: the common slack that the bounds lack, in within-group standard deviations; negative
+    margin     the common slack that the bounds lack, in within-group standard deviations, to 1 %; negative
     """
 
     direction: Array
@@ -96,13 +97,35 @@ class Optimum:
     margin: Callable[[], float]
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """A palette in standardised units on one source; on a face, or in blocks, another source."""
+
+    source: Tilted
+    low: Array
+    high: Array
+
+    @cached_property
+    def origin(self) -> Tilt:
+        """The pass at λ = 0: the base, and ∇²F(0), which decides collinearity once."""
+        return self.source.pass_(np.zeros(len(self.low)))
+
+    @property
+    def constrained(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.low) | np.isfinite(self.high)
+
+    def maximise(self, start: Array | None = None, **limits: float) -> Iterate:
+        first = self.origin if start is None else None
+        return maximise(self.source, self.low, self.high, start, first=first, **limits)
+
+
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """An answer in standardised units."""
+    """An answer in standardised units, and the problem that it settles."""
 
     status: Status
     at: Iterate
-    source: Tilted
+    problem: _Problem
     error: float = np.nan
     faces: tuple[Array, ...] = ()
     direction: Array | None = None
@@ -136,37 +159,39 @@ def optimise(
     _check(groups, lower, upper, joint, block)
     scale = spread(groups, joint=joint)
     full = tilted(groups, scale, joint=joint)
-    low, high = groups.above(lower) / full.scale, groups.above(upper) / full.scale
-    exact = joint or block is None or bool((groups.sizes == block).all())
-    support: Support = full.support if exact or block is None else partial(full.subset_support, k=block)
-    blocked = None if exact else block
-    source = full if exact else tilted(groups, scale, block=block, seed=seed)
+    # Where everything is one group z is measured from the rounded base, and so must the bounds be.
+    above = (
+        (lower - groups.base, upper - groups.base) if joint else (groups.above(lower), groups.above(upper))
+    )
+    low, high = above[0] / full.scale, above[1] / full.scale
+    blocked = None if joint or block is None or (groups.sizes == block).all() else block
+    support: Support = full.support if blocked is None else partial(full.subset_support, k=blocked)
 
-    clash = _clash(source.pass_(np.zeros(len(low))).covariance, low, high)
-    if (lower > upper).any():
-        nothing = np.zeros(len(low))
-        verdict = _Verdict(
-            Status.INFEASIBLE, maximise(source, low, high, max_passes=1), source, direction=nothing
-        )
-    elif clash is not None:
-        verdict = _Verdict(
-            Status.INFEASIBLE, maximise(source, low, high, max_passes=1), source, direction=clash
-        )
-    else:
-        verdict = _settle(source, support, low, high, tol, exact=exact)
-    partitions = 4
-    while verdict.status is Status.NUMERICAL and not exact and partitions * groups.values.size < 1e8:
-        # The support says yes and these random blocks say no: more of them come closer to it.
-        partitions *= 4
-        source = tilted(groups, scale, block=block, seed=seed, partitions=partitions)
-        verdict = _settle(source, support, low, high, tol, exact=False)
+    def problem(partitions: int) -> _Problem:
+        if blocked is None:
+            return _Problem(full, low, high)
+        return _Problem(tilted(groups, scale, block=blocked, seed=seed, partitions=partitions), low, high)
+
+    now = problem(4)
     certificate = None
     if (lower > upper).any():
+        verdict = _Verdict(Status.INFEASIBLE, now.maximise(max_passes=1), now)
         certificate = _crossing(lower, upper, low - high)
-    elif verdict.direction is not None:
-        certificate = _certificate(groups, full, support, lower, upper, low, high, verdict.direction, blocked)
+    elif (clash := _clash(now)) is not None:
+        verdict = _Verdict(Status.INFEASIBLE, now.maximise(max_passes=1), now, direction=clash)
+    else:
+        verdict = _settle(now, support, tol, exact=blocked is None)
+    partitions = 4
+    while (
+        verdict.status is Status.NUMERICAL and blocked is not None and partitions * groups.values.size < 5e6
+    ):
+        # The support says yes and these random blocks say no: more of them come closer to it.
+        partitions *= 4
+        verdict = _settle(problem(partitions), support, tol, exact=False)
+    if verdict.direction is not None:
+        certificate = _certificate(groups, full, support, now, lower, upper, verdict.direction, blocked)
     if verdict.status in (Status.OPTIMAL, Status.BOUNDARY):
-        verdict = _least_norm(verdict, low, high)
+        verdict = _least_norm(verdict)
     return _report(groups, verdict, full.scale, certificate, lambda: margin(support, low, high, gap=1e-8).low)
 
 
@@ -181,7 +206,7 @@ def evaluate_at(
     source = tilted(groups, scale, joint=joint, block=None if exact else block, seed=seed)
     z = weights * source.scale
     at = Iterate(z, source.pass_(z), np.zeros(len(z)), 1)
-    verdict = _Verdict(Status.OPTIMAL, at, source, 0.0)
+    verdict = _Verdict(Status.OPTIMAL, at, _Problem(source, -nothing, nothing), 0.0)
     return _report(groups, verdict, source.scale, None, lambda: np.inf)
 
 
@@ -203,52 +228,54 @@ def _check(groups: Groups, lower: Array, upper: Array, joint: bool, block: int |
         )
 
 
-def _settle(
-    source: Tilted, support: Support, low: Array, high: Array, tol: float, *, exact: bool
-) -> _Verdict:
-    """Newton, its proof, and where there is none the gauge; then the face if the palette lies on the boundary."""
-    at = maximise(source, low, high, tol=tol)
+def _settle(now: _Problem, support: Support, tol: float, *, exact: bool) -> _Verdict:
+    """Newton, its proof, and where there is none the gauge; then the face if the palette lies on the boundary.
+
+    `exact` says that `support` is that of the problem's own source, not of blocks drawn from it.
+    """
+    low, high = now.low, now.high
+    at = now.maximise(tol=tol)
     separated = separation(at.weights, at.tilt.support, low, high) > 1e-8
     if exact and separated:
-        return _Verdict(Status.INFEASIBLE, at, source, direction=at.weights)
+        return _Verdict(Status.INFEASIBLE, at, now, direction=at.weights)
     solved = at.kkt <= tol
-    error = _proof(source, at, low, high) if solved else np.nan
+    error = _proof(now, at) if solved else np.nan
     base_will_do = solved and not at.weights.any()
     if base_will_do and at.kkt == 0:
         error = 0.0
     if base_will_do or (exact and not np.isnan(error)):
-        return _Verdict(Status.OPTIMAL, at, source, error)
+        return _Verdict(Status.OPTIMAL, at, now, error)
     # The gauge measures from the base, which on a face is not zero.
-    base = source.pass_(np.zeros(len(low))).levels
+    base = now.origin.levels
     reach = gauge(_moved(support, base), low - base, high - base)
     if reach.high < -1e-9:
-        return _Verdict(Status.INFEASIBLE, at, source, direction=reach.direction)
+        return _Verdict(Status.INFEASIBLE, at, now, direction=reach.direction)
     if reach.low > 1e-9:
         if not solved and not separated:
-            at = maximise(source, low, high, at.weights, tol=tol, max_passes=200)
-            error = _proof(source, at, low, high) if at.kkt <= tol else np.nan
-        return _Verdict(Status.OPTIMAL if at.kkt <= tol else Status.NUMERICAL, at, source, error)
+            at = now.maximise(at.weights, tol=tol, max_passes=200)
+            error = _proof(now, at) if at.kkt <= tol else np.nan
+        return _Verdict(Status.OPTIMAL if at.kkt <= tol else Status.NUMERICAL, at, now, error)
     direction = reach.direction / np.abs(reach.direction).max()
     direction = np.where(np.abs(direction) > 1e-9, direction, 0.0)
     for tolerance in (1e-9, 1e-7, 1e-5):
-        face = _on_face(source.face(direction, tolerance), direction, low, high, tol)
+        face = _on_face(now, direction, tolerance, tol)
         if face.status in (Status.OPTIMAL, Status.BOUNDARY):
-            return _Verdict(Status.BOUNDARY, face.at, face.source, face.error, (direction, *face.faces))
-    return _Verdict(Status.NUMERICAL, at, source)
+            return _Verdict(Status.BOUNDARY, face.at, face.problem, face.error, (direction, *face.faces))
+    return _Verdict(Status.NUMERICAL, at, now)
 
 
-def _on_face(face: Tilted, direction: Array, low: Array, high: Array, tol: float) -> _Verdict:
+def _on_face(now: _Problem, direction: Array, tolerance: float, tol: float) -> _Verdict:
     """Solve on the candidates that maximise dᵀr; every bound that d names has become an equality.
 
     On the face dᵀL is constant. What the named bounds miss of that constant, rounding or the randomness of blocks,
     is spread over them along d.
     """
+    face = now.source.face(direction, tolerance)
     named = direction != 0
-    bound = np.where(direction > 0, low, np.where(direction < 0, high, 0.0))
+    bound = np.where(direction > 0, now.low, np.where(direction < 0, now.high, 0.0))
     bound = bound + (face.support(direction)[0] - direction @ bound) / (direction @ direction) * direction
-    return _settle(
-        face, face.support, np.where(named, bound, low), np.where(named, bound, high), tol, exact=True
-    )
+    reduced = _Problem(face, np.where(named, bound, now.low), np.where(named, bound, now.high))
+    return _settle(reduced, face.support, tol, exact=True)
 
 
 def _moved(support: Support, base: Array) -> Support:
@@ -261,7 +288,7 @@ def _moved(support: Support, base: Array) -> Support:
     return seen if base.any() else support
 
 
-def _proof(source: Tilted, at: Iterate, low: Array, high: Array, lift: float = 1.0) -> float:
+def _proof(now: _Problem, at: Iterate, lift: float = 1.0) -> float:
     """A radius around λ, in the 2-norm, that holds an exact optimum; nan where none can be proved.
 
     F is self-concordant-like: |F‴[u,u,u]| ≤ D‖u‖F″[u,u], D the largest diameter of a group. So along any feasible
@@ -269,11 +296,10 @@ def _proof(source: Tilted, at: Iterate, low: Array, high: Array, lift: float = 1
     −log(1 − q)/D where q = D‖p‖/μ ≤ ½. p holds the residuals over all constrained entries. `lift` is how much longer
     a step in λ may be than its part that moves any level, above one for collinear features alone.
     """
-    levels, H = at.tilt.levels, at.tilt.covariance
-    constrained = np.isfinite(low) | np.isfinite(high)
-    slack = np.where(at.weights == 0, np.minimum(levels - low, high - levels), 0.0)
-    width = source.diameters()
-    H0 = source.pass_(np.zeros(len(low))).covariance
+    levels, H, H0 = at.tilt.levels, at.tilt.covariance, now.origin.covariance
+    constrained = now.constrained
+    slack = np.where(at.weights == 0, np.minimum(levels - now.low, now.high - levels), 0.0)
+    width = now.source.diameters()
     eps = np.finfo(float).eps
     # First with every constrained entry, then without those whose bound is too far away to matter.
     for kept in (constrained, constrained & (slack < 1e-4)):
@@ -301,12 +327,12 @@ def _proof(source: Tilted, at: Iterate, low: Array, high: Array, lift: float = 1
     return np.nan
 
 
-def _clash(H0: Array, low: Array, high: Array) -> Array | None:
+def _clash(now: _Problem) -> Array | None:
     """A direction along which nothing can move and the bounds ask for movement, ‖d‖₁ = 1; else None."""
-    constrained = np.isfinite(low) | np.isfinite(high)
+    low, high, constrained = now.low, now.high, now.constrained
     if not constrained.any():
         return None
-    values, vectors = np.linalg.eigh(H0[np.ix_(constrained, constrained)])
+    values, vectors = np.linalg.eigh(now.origin.covariance[np.ix_(constrained, constrained)])
     still = vectors[:, values <= COLLINEAR]
     if still.shape[1] == 0:
         return None
@@ -332,12 +358,12 @@ def _clash(H0: Array, low: Array, high: Array) -> Array | None:
     return direction / np.abs(direction).sum()
 
 
-def _least_norm(verdict: _Verdict, low: Array, high: Array) -> _Verdict:
+def _least_norm(verdict: _Verdict) -> _Verdict:
     """Of the optimal λ that collinear features leave, the one of least 2-norm in standardised units."""
-    at, source = verdict.at, verdict.source
-    inside = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
-    H0 = source.pass_(np.zeros(len(low))).covariance
-    values, vectors = np.linalg.eigh(H0[np.ix_(inside, inside)])
+    at, now = verdict.at, verdict.problem
+    low, high = now.low, now.high
+    inside = np.flatnonzero(now.constrained)
+    values, vectors = np.linalg.eigh(now.origin.covariance[np.ix_(inside, inside)])
     still, moving = vectors[:, values <= COLLINEAR], vectors[:, values > COLLINEAR]
     if still.shape[1] == 0 or not at.weights.any():
         return verdict
@@ -354,9 +380,9 @@ def _least_norm(verdict: _Verdict, low: Array, high: Array) -> _Verdict:
     weights = np.zeros(len(low))
     weights[inside[support]] = lift @ shared
     # Along a face dᵀr is a constant, not zero: F must be taken anew.
-    tilt = source.pass_(weights)
+    tilt = now.source.pass_(weights)
     at = Iterate(weights, tilt, residuals(weights, tilt.levels, low, high), at.passes + 1)
-    return replace(verdict, at=at, error=_proof(source, at, low, high, lift=float(np.linalg.norm(lift, 2))))
+    return replace(verdict, at=at, error=_proof(now, at, lift=float(np.linalg.norm(lift, 2))))
 
 
 def _crossing(lower: Array, upper: Array, excess: Array) -> Certificate:
@@ -370,14 +396,14 @@ def _certificate(
     groups: Groups,
     full: Tilted,
     support: Support,
+    now: _Problem,
     lower: Array,
     upper: Array,
-    low: Array,
-    high: Array,
     direction: Array,
     block: int | None,
 ) -> Certificate:
-    """The sharpest certificate: the direction along which the bounds lack the most, in standardised units."""
+    """The sharpest certificate to 1 %: the direction along which the bounds lack the most, standardised."""
+    low, high = now.low, now.high
     direction = direction / np.abs(direction).sum()
     value, corner = support(direction)
     gap = asked(direction, low, high) - value
@@ -387,7 +413,7 @@ def _certificate(
         value = support(direction)[0]
         gap = asked(direction, low, high) - value
     raw = direction / full.scale
-    size = np.abs(raw).sum()
+    size = float(np.abs(raw).sum())
     raw = raw / size
     if full.joint:
         se = np.nan
@@ -406,7 +432,7 @@ def _report(
     margin_of: Callable[[], float],
 ) -> Optimum:
     """The verdict in the features' own units."""
-    at, source = verdict.at, verdict.source
+    at, source = verdict.at, verdict.problem.source
     weights, tilt = at.weights, at.tilt
     rows = source.row_weights(weights)
     levels = groups.base + scale * tilt.levels
@@ -414,16 +440,11 @@ def _report(
         influence = np.add.reduceat(rows[:, None] * (groups.values - levels), groups.starts[:-1], axis=0)
         prompt_levels = levels + influence / groups.weights[:, None]
     else:
-        # At λ = 0 the same sum gives what blocks leave out of a prompt's mean.
         deviation = groups.values - np.repeat(groups.means, groups.sizes, axis=0)
-        change = (
-            (rows - source.row_weights(np.zeros(len(weights))))[:, None] * deviation
-            if source.block
-            else (rows[:, None] * deviation)
-        )
-        gain = np.add.reduceat(change, groups.starts[:-1], axis=0) / groups.weights[:, None]
-        prompt_levels = groups.means + gain
-        levels = groups.base + scale * tilt.levels
+        # At λ = 0 the same sum gives what blocks leave out of a prompt's mean.
+        moved = rows if source.block is None else rows - source.row_weights(np.zeros(len(weights)))
+        gain = np.add.reduceat(moved[:, None] * deviation, groups.starts[:-1], axis=0)
+        prompt_levels = groups.means + gain / groups.weights[:, None]
     raw = weights / scale
     return Optimum(
         verdict.status,

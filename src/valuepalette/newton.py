@@ -62,8 +62,9 @@ def maximise(
     upper: Array,
     start: Array | None = None,
     *,
+    first: Tilt | None = None,
     tol: float = 1e-9,
-    max_passes: int = 60,
+    max_passes: float = 60,
     max_separation: float = 1e-8,
 ) -> Iterate:
     """The weights λ that maximise g(λ) = λ⁺ᵀlower − λ⁻ᵀupper − F(λ), as far as `max_passes` go.
@@ -71,13 +72,14 @@ def maximise(
     Bounds are levels of the source's features; either end may be infinite, equal ends ask for an equality.
     λ_i is never negative where only `lower` is finite, never positive where only `upper` is, and exactly zero where
     no bound binds. Stops when every residual is at most `tol`, when λ separates the palette from all that is
-    reachable by more than `max_separation`, when rounding leaves nothing to gain, or after `max_passes`.
+    reachable by more than `max_separation`, when rounding leaves nothing to gain, or after `max_passes`. `first` is
+    the pass at the start, where it is at hand.
 
     Each step maximises the quadratic model exactly over the sign set cut by a box, the trust region. Without it
     one step along an outlier makes every weight but one vanish, and the Hessian with them.
     """
     weights = np.zeros(source.size) if start is None else start
-    at = source.pass_(weights)
+    at = source.pass_(weights) if first is None else first
     here = Iterate(weights, at, residuals(weights, at.levels, lower, upper), 1)
     value = asked(weights, lower, upper) - at.log_partition
     passes, radius = 1, 2.0

@@ -8,8 +8,10 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -93,7 +95,8 @@ def _convert(source: Path, folder: Path) -> None:
     """Writes the model of a GGUF file as a folder of float32 weights, settings and tokenizer."""
     from valuepalette.engines.loading import load_causal_lm, quiet
 
-    with quiet():
+    # The reader of GGUF files draws a bar of its own, whatever transformers is told.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
         loaded = load_causal_lm(str(source), dtype="float32", device="cpu")
         loaded.model.save_pretrained(folder)
         loaded.tokenizer.save_pretrained(folder)

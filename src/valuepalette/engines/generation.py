@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "generate"]
 
+_SHARED = 8  # a beginning of fewer tokens is not worth a pass of its own
 _LEAVE = 16  # rows leave together once one in so many has ended: leaving copies the cache
 
 
@@ -34,7 +35,7 @@ class Answer:
 
 def generate(
     model: Any,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[list[int]],
     keys: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
@@ -91,22 +92,49 @@ class _Context:
 
     def __init__(self, model: Any) -> None:
         accepted = inspect.signature(model.forward).parameters
+        if "past_key_values" not in accepted:
+            raise ValueError(
+                f"model must keep what it has read in past_key_values, got {type(model).__name__}"
+            )
         self.model = model
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.positioned = "position_ids" in accepted
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def read(self, prompts: Sequence[list[int]]) -> Tensor:
         """Reads the prompts, padded on the left; the logits of what follows each, (prompts, vocabulary)."""
         import torch
         from transformers import DynamicCache
 
-        width = max(map(len, prompts))
-        ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        lengths = torch.tensor([len(prompt) for prompt in prompts])[:, None]
         self.cache: Any = DynamicCache(config=self.model.config)
-        self.mask = (torch.arange(width) >= width - lengths).long().to(self.model.device)
-        self.position = (self.mask.cumsum(-1) - 1).clamp_min(0)
+        shared = self._read_shared(prompts)
+        width = max(map(len, prompts)) - shared
+        padding = [width + shared - len(prompt) for prompt in prompts]
+        ids = [[0] * pad + prompt[shared:] for pad, prompt in zip(padding, prompts, strict=True)]
+        read = torch.arange(width) >= torch.tensor(padding)[:, None]
+        mask = torch.cat([torch.ones(len(ids), shared), read], dim=1)
+        self.mask = mask.long().to(self.model.device)
+        self.position = (self.mask.cumsum(-1) - 1).clamp_min(0)[:, shared:]
         return self._forward(torch.tensor(ids, device=self.model.device))
+
+    def _read_shared(self, prompts: Sequence[list[int]]) -> int:
+        """Reads once what all prompts begin with, such as a system prompt; how many tokens that is.
+
+        A sliding window counts the padding that then follows, so models with one read every prompt whole.
+        """
+        import torch
+        from transformers.cache_utils import DynamicLayer
+
+        first, last = min(prompts), max(prompts)
+        limit = min(map(len, prompts)) - 1
+        shared = next((place for place in range(limit) if first[place] != last[place]), limit)
+        plain = all(type(layer) is DynamicLayer for layer in self.cache.layers)
+        if len(prompts) == 1 or shared < _SHARED or not plain:
+            return 0
+        self.mask = torch.ones(1, shared, dtype=torch.long, device=self.model.device)
+        self.position = self.mask.cumsum(-1) - 1
+        self._forward(torch.tensor([first[:shared]], device=self.model.device))
+        self.cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=self.model.device))
+        return shared
 
     def keep(self, rows: Tensor, room: int = 0) -> None:
         """Goes on with `rows`, repeated or left out as they say, with room for so many more tokens."""

@@ -17,7 +17,7 @@ from valuepalette.engines.embedded import EMBEDDED, converted, digest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadedModel", "fastest_precision", "load_causal_lm", "quiet"]
+__all__ = ["LoadedModel", "fastest_precision", "hub_commit", "load_causal_lm", "quiet"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -42,28 +42,31 @@ def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | Non
     for an embedded model, so that it is the same everywhere. `device` is a torch device such as "cpu" or
     "cuda:0"; None takes a GPU where there is one.
 
-    The fingerprint names the id, its `revision` (the hub's commit, or a SHA-256 of the files) and the
-    precision. Raises ValueError where the id leads to no causal language model, and ModuleNotFoundError with
-    the command that installs what is missing.
+    The fingerprint holds the `model` (an id, or the name of the folder or file), its `revision` (the hub's
+    commit, or a SHA-256 of the files) and its `dtype`, the precision. Raises ValueError where the id leads to no
+    causal language model, and ModuleNotFoundError with the command that installs what is missing.
     """
     torch = _torch()
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = _place(device)
     precision = dtype or ("float32" if model_id.startswith("embedded:") else fastest_precision(place))
     if precision not in PRECISIONS:
         raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}, got {dtype!r}")
-    source, options, revision = _locate(model_id)
+    source = _locate(model_id)
+    options = dict(source.options)
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source.path, **options)
             if "gguf_file" in options:
                 from transformers import GgufConfig
 
                 # Packed weights load ten times slower, and can be neither saved nor trained.
                 options["quantization_config"] = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, precision), **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source.path, dtype=getattr(torch, precision), **options
+            )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(
@@ -71,8 +74,21 @@ def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | Non
                 f"Hugging Face id), got {model_id!r}: {reason[:300]}"
             ) from error
     model.requires_grad_(False).eval().to(place)
-    revision = revision or getattr(model.config, "_commit_hash", None) or "unknown"
-    return LoadedModel(model, tokenizer, {"model": model_id, "revision": revision, "dtype": precision})
+    revision = source.revision or hub_commit(source.path)
+    return LoadedModel(model, tokenizer, {"model": source.name, "revision": revision, "dtype": precision})
+
+
+def _place(device: str | None) -> torch.device:
+    torch = _torch()
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device must be one that torch has here, such as cpu or cuda:0, got {device!r}: {reason}"
+        ) from error
+    return place
 
 
 def fastest_precision(device: torch.device) -> str:
@@ -89,24 +105,45 @@ def fastest_precision(device: torch.device) -> str:
     return "float32"
 
 
-def _locate(model_id: str) -> tuple[str, dict[str, Any], str | None]:
-    """Where the model lies, how it is loaded from there, and its revision where that is known beforehand."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a model lies, how it is loaded from there, and what it is called wherever it lies.
+
+    `revision` is None for a model of the hub, whose commit is known once it is loaded.
+    """
+
+    name: str
+    path: str
+    options: Mapping[str, Any]
+    revision: str | None
+
+
+def _locate(model_id: str) -> _Source:
     scheme, colon, rest = model_id.partition(":")
+    local = {"local_files_only": True}
     if colon and scheme == "embedded":
-        folder = converted(rest)
-        return str(folder), {"local_files_only": True}, f"sha256:{EMBEDDED[rest].sha256}"
+        return _Source(model_id, str(converted(rest)), local, f"sha256:{EMBEDDED[rest].sha256}")
     if colon and scheme == "hf":
-        return rest, {}, None
+        return _Source(rest, rest, {}, None)
     path = Path(model_id).expanduser()
     if path.is_dir():
-        return str(path), {"local_files_only": True}, f"sha256:{_folder_digest(path)}"
+        return _Source(path.resolve().name, str(path), local, f"sha256:{_folder_digest(path)}")
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ValueError(f"model must be an existing *.gguf file, got {model_id!r}")
         _need("gguf")
-        options = {"local_files_only": True, "gguf_file": path.name}
-        return str(path.parent), options, f"sha256:{digest(path)}"
-    return model_id, {}, None
+        _need("accelerate")
+        options = {**local, "gguf_file": path.name}
+        return _Source(path.name, str(path.parent), options, f"sha256:{digest(path)}")
+    return _Source(model_id, model_id, {}, None)
+
+
+def hub_commit(hub_id: str) -> str:
+    """The commit of a model of the hub that has just been loaded: what its snapshot in the cache is named by."""
+    from transformers.utils.hub import cached_file
+
+    settings = cached_file(hub_id, "config.json", local_files_only=True)
+    return Path(str(settings)).parent.name
 
 
 def _folder_digest(folder: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from valuepalette.engines import Engine
-from valuepalette.engines.transformers import TransformersEngine, load_causal_lm
+from valuepalette.engines.loading import load_causal_lm
+from valuepalette.engines.transformers import TransformersEngine
 
 __all__ = ["open_engine"]
 

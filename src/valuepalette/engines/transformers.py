@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from valuepalette.engines import Candidate, Prompt, Sampling
 from valuepalette.engines.drawing import candidate_key
-from valuepalette.engines.loading import LoadedModel, load_causal_lm
+from valuepalette.engines.loading import LoadedModel
 
 if TYPE_CHECKING:
     from valuepalette.engines.generation import Answer
 
-__all__ = ["LoadedModel", "TransformersEngine", "load_causal_lm"]
+__all__ = ["TransformersEngine"]
 
 
 class TransformersEngine:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Reward
-from valuepalette.rewards.judging import last_turn
+from valuepalette.rewards.exchange import last_turn
 
 __all__ = ["RewardError", "checked_score"]
 

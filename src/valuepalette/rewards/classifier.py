@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
-from valuepalette.rewards.judging import Reads, read, reads_or_raise
+from valuepalette.rewards.exchange import Reads, read, reads_or_raise
 from valuepalette.rewards.models import Checkpoint
 
 __all__ = ["Classifier", "Output", "output_column"]

@@ -13,8 +13,8 @@ from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
 from valuepalette.rewards.classifier import output_column
 from valuepalette.rewards.embedding import Coherence, Encoder
+from valuepalette.rewards.exchange import Reads, read, reads_or_raise
 from valuepalette.rewards.heads import load_head
-from valuepalette.rewards.judging import Reads, read, reads_or_raise
 from valuepalette.rewards.linear_text import LinearText, offensive, toxic
 from valuepalette.rewards.models import Checkpoint
 from valuepalette.rewards.packaged import ALT_PROFANITY_CHECK, MINILM, SNOWBALL, TOXICITYCLASSIFIER, VADER
@@ -69,9 +69,9 @@ def harmlessness(
     reads: str = "answer",
     thinking: bool = False,
 ) -> Scored:
-    """How sure alt-profanity-check is that a text is inoffensive. It knows words, not intentions."""
-    ALT_PROFANITY_CHECK.folder()
+    """How sure alt-profanity-check is that a text is inoffensive."""
     column = output_column(name, "that the text is inoffensive, by alt-profanity-check", output)
+    ALT_PROFANITY_CHECK.folder()
     version = f"harmlessness 1, alt-profanity-check {ALT_PROFANITY_CHECK.version}, {output}"
     return Scored(column, _not(offensive, output), version, reads=reads, thinking=thinking)
 
@@ -83,10 +83,10 @@ def toxicity(
     reads: str = "answer",
     thinking: bool = False,
 ) -> Scored:
-    """How sure toxicityclassifier is that a text is *not* toxic: larger is better here as everywhere."""
+    """How sure toxicityclassifier is that a text is not toxic."""
+    column = output_column(name, "that the text is not toxic, by toxicityclassifier", output)
     TOXICITYCLASSIFIER.folder()
     SNOWBALL.folder()
-    column = output_column(name, "that the text is not toxic, by toxicityclassifier", output)
     version = f"toxicity 1, toxicityclassifier {TOXICITYCLASSIFIER.version}, {output}"
     return Scored(column, _not(toxic, output), version, reads=reads, thinking=thinking)
 
@@ -105,7 +105,7 @@ def _not(classifier: Callable[[], LinearText], output: str) -> Callable[[Sequenc
 
 
 def positiveness(*, name: str = "positiveness", reads: str = "answer", thinking: bool = False) -> Scored:
-    """VADER's compound score: the valence of a text's words, negation and emphasis minded, in [-1, 1]."""
+    """The valence of a text's words by the VADER lexicon, negation and emphasis minded."""
     VADER.folder()
     column = Column(name, "compound score of the VADER sentiment lexicon", range=(-1.0, 1.0))
     version = f"positiveness 1, vaderSentiment {VADER.version}"

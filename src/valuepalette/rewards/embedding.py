@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
-from valuepalette.rewards.judging import Reads, answer_of, last_turn
+from valuepalette.rewards.exchange import Reads, answer_of, last_turn
 from valuepalette.rewards.models import Checkpoint
 
 __all__ = ["Coherence", "Encoder"]
@@ -104,7 +104,7 @@ class Coherence:
         pickle: bool = False,
         remote_code: bool = False,
     ) -> Coherence:
-        """Coherence by a Hugging Face model of one's own choice."""
+        """Coherence: the cosine of prompt and answer in the embedding of a model of one's choice."""
         checkpoint = Checkpoint(model, revision, dtype, device, pickle, remote_code)
         return cls(Encoder(checkpoint, pooling=pooling, batch_size=batch_size), name=name, thinking=thinking)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
-from valuepalette.rewards.judging import Reads, read, reads_or_raise
+from valuepalette.rewards.exchange import Reads, read, reads_or_raise
 
 __all__ = ["Diversity", "Length", "distinct_ngrams", "words"]
 
@@ -89,9 +89,10 @@ class Diversity:
 
 
 class Length:
-    """How many words the answer has, cut at blanks; `unit = "characters"` counts those instead.
+    """How many words the answer has, or characters.
 
-    Neither more nor fewer is better: it is there to be watched, since many rewards favour long answers.
+    Words are what blanks part; `unit = "characters"` counts those instead. Neither more nor fewer is better: it is
+    there to be watched, since many rewards favour long answers.
     """
 
     reads: Reads = "answer"

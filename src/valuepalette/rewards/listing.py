@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import inspect
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
-from valuepalette.rewards import Reward
-from valuepalette.rewards.heads import card_of
+from valuepalette.rewards import Column, Reward
+from valuepalette.rewards.cards import CARDS
 from valuepalette.rewards.opening import REWARDS
 
-__all__ = ["Listed", "list_rewards", "listing"]
+__all__ = ["Listed", "ListedColumn", "list_rewards", "listing"]
 
 _NEEDS_MODELS = ("perplexity", "classifier", "reward_model", "embedding")
 _WIDTH = 100
+
+
+@dataclass(frozen=True)
+class ListedColumn:
+    """A column of a reward; a bound that is None is infinite."""
+
+    name: str
+    definition: str
+    scale: str
+    lower: float | None
+    upper: float | None
 
 
 @dataclass(frozen=True)
@@ -24,9 +35,9 @@ class Listed:
     """One reward.
 
     options  what its line may say beside `reward`; those it must say come first, in `required`
+    columns  what it measures: name, definition, scale and range; none where that depends on its options
     missing  what must be installed before it can measure, with the command; None where it is ready
-    quality  how well a head does by its card: areas under the ROC curve
-    limits   what it does not know, by its card
+    package, licence, quality, limits   of an embedded value's card: its source, and how far it is to be trusted
     weak     its source is too weak to steer by
     """
 
@@ -34,7 +45,10 @@ class Listed:
     measures: str
     required: tuple[str, ...]
     options: tuple[str, ...]
+    columns: tuple[ListedColumn, ...]
     missing: str | None
+    package: str | None
+    licence: str | None
     quality: str | None
     limits: str | None
     weak: bool
@@ -53,6 +67,7 @@ def listing(rewards: Sequence[Listed]) -> str:
         told = [("WEAK: not to steer by. " if entry.weak else "") + entry.measures]
         told += [f"quality: {entry.quality}"] if entry.quality else []
         told += [f"limits: {entry.limits}"] if entry.limits else []
+        told += [f"from: {entry.package} ({entry.licence})"] if entry.package else []
         told += [f"needs: {', '.join(entry.required)}"] if entry.required else []
         told += [f"missing: {entry.missing}"] if entry.missing else []
         cut = [line for text in told for line in textwrap.wrap(text, _WIDTH - wide, subsequent_indent="  ")]
@@ -73,45 +88,40 @@ def _listed(reward: str, opener: Callable[..., Reward]) -> Listed:
     parameters: Mapping[str, inspect.Parameter] = inspect.signature(opener).parameters
     options = tuple(name for name in parameters if name != "name")
     required = tuple(name for name in options if parameters[name].default is inspect.Parameter.empty)
-    card = _card(reward)
+    columns, missing = _opened(reward, opener, required)
+    card = CARDS.get(reward)
     return Listed(
         reward=reward,
         measures=(inspect.getdoc(opener) or "").partition("\n")[0].replace("`", ""),
         required=required,
         options=options,
-        missing=_missing(reward, opener, required),
-        quality=_quality(card),
-        limits=card.get("limits"),
-        weak=bool(card.get("weak", False)),
+        columns=columns,
+        missing=missing,
+        package=card and card.package,
+        licence=card and card.licence,
+        quality=card and card.quality,
+        limits=card and card.limits,
+        weak=bool(card and card.weak),
     )
 
 
-def _card(reward: str) -> Mapping[str, Any]:
-    scheme, _, name = reward.partition(":")
-    try:
-        return card_of(name) if scheme == "embedded" else {}
-    except FileNotFoundError:
-        return {}
-
-
-def _quality(card: Mapping[str, Any]) -> str | None:
-    """The range of a card's areas, in and out of the domain it was trained on."""
-    told: list[str] = []
-    for domain in ("held out", "out of domain"):
-        areas = sorted({f"{measured['area']:.2f}" for measured in card.get(domain, {}).values()})
-        if areas:
-            told.append(f"{' to '.join(dict.fromkeys([areas[0], areas[-1]]))} {domain}")
-    return f"area under the ROC curve {', '.join(told)}; 0.5 is chance" if told else None
-
-
-def _missing(reward: str, opener: Callable[..., Reward], required: Sequence[str]) -> str | None:
+def _opened(
+    reward: str, opener: Callable[..., Reward], required: Sequence[str]
+) -> tuple[tuple[ListedColumn, ...], str | None]:
+    """Its columns, and what is missing."""
     if reward in _NEEDS_MODELS:
         absent = [name for name in ("torch", "transformers") if find_spec(name) is None]
-        return 'pip install "valuepalette[models]"' if absent else None
+        return (), 'pip install "valuepalette[models]"' if absent else None
     if required:
-        return None
+        return (), None
     try:
-        opener().close()
+        opened = opener()
     except ModuleNotFoundError as error:
-        return str(error)
-    return None
+        return (), str(error)
+    opened.close()
+    return tuple(_column(column) for column in opened.columns), None
+
+
+def _column(column: Column) -> ListedColumn:
+    lower, upper = (bound if math.isfinite(bound) else None for bound in column.range)
+    return ListedColumn(column.name, column.definition, column.scale, lower, upper)

@@ -81,4 +81,5 @@ def open_reward(name: str, spec: str | Mapping[str, object], *, model: str | Non
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"value {name!r}: {error}", name=error.name) from error
     except (ValueError, TypeError) as error:
-        raise type(error)(f"value {name!r}: {error}") from error
+        kind_of_error = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind_of_error(f"value {name!r}: {error}") from error

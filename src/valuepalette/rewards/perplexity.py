@@ -14,7 +14,7 @@ from valuepalette.engines.embedded import EMBEDDED
 from valuepalette.engines.loading import LoadedModel, load_causal_lm
 from valuepalette.rewards import Column
 from valuepalette.rewards.batching import by_length
-from valuepalette.rewards.judging import Reads, answer_of, last_turn, read, reads_or_raise
+from valuepalette.rewards.exchange import Reads, answer_of, last_turn, read, reads_or_raise
 
 __all__ = ["Perplexity", "Relevance", "log_likelihoods"]
 
@@ -85,11 +85,12 @@ class _Measured:
 
 
 class Perplexity(_Measured):
-    """Minus the mean token cross-entropy of a text under a language model, in nats; that is, -log perplexity.
+    """Minus log perplexity: how likely a text is under a language model.
 
-    The text is prompt and answer together, as the paper has it, with the tokens the model's tokenizer puts around
-    a text; the first token is given. `model` is any id that an engine takes. A tuned model is measured by the
-    model it was tuned from: name that one. Raises ValueError, naming the text, for one of fewer than two tokens.
+    The number is minus the mean token cross-entropy, in nats. The text is prompt and answer together, as the paper
+    has it, with the tokens the model's tokenizer puts around a text; the first token is given. `model` is any id
+    that an engine takes. A tuned model is measured by the model it was tuned from: name that one. Raises ValueError,
+    naming the text, for one of fewer than two tokens.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
-from valuepalette.rewards.judging import Reads, answer_of, reads_or_raise
+from valuepalette.rewards.exchange import Reads, answer_of, reads_or_raise
 
 __all__ = ["PythonFunction", "imported"]
 
@@ -49,7 +49,7 @@ def imported(path: str) -> Callable[..., Any]:
 
 
 class PythonFunction:
-    """`function(prompts, responses)` as a value, or several.
+    """What a Python function of one's own returns: `function(prompts, responses)`.
 
     The function takes a list of prompts (texts, or lists of messages) and the list of the responses to them, and
     returns a number per response; with `columns`, a row of numbers per response. Responses come without the

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
-from valuepalette.rewards.judging import Reads, answer_of, conversation_of, last_turn
+from valuepalette.rewards.exchange import Reads, answer_of, conversation_of, last_turn
 from valuepalette.rewards.models import Checkpoint, Row
 
 __all__ = ["RewardModel"]

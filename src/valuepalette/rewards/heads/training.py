@@ -67,7 +67,7 @@ def area_at_equal_length(scores: Array, labels: NDArray[np.bool_], lengths: NDAr
         if count:
             won += count * area(scores[here], labels[here])
             pairs += count
-    return won / pairs if pairs else float("nan")
+    return float(won / pairs) if pairs else float("nan")
 
 
 def word_counts(texts: Sequence[str]) -> NDArray[np.intp]:

@@ -1,0 +1,321 @@
+"""The demo: a study from its prompts to its answers, each step told in a few lines.
+
+First what needs no model, on the pilot that ships with the package. Then the study `data/demo.toml`, live: what is
+sampled and scored stays in a folder, so that the second time everything is there. The demo only tells; each of its
+steps is a step of the study, and a command.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from valuepalette import collecting
+from valuepalette.comparing import asked_of, judge_choice, off_by, spread_of, usual_choices
+from valuepalette.engines import Engine
+from valuepalette.evaluation import Evaluation, Measured
+from valuepalette.example import example_pilot
+from valuepalette.judging import Verdict
+from valuepalette.pilot import Pilot
+from valuepalette.progress import duration
+from valuepalette.settings import Settings, read_settings
+from valuepalette.solving import Solution, reach, solve
+from valuepalette.study import Study
+from valuepalette.tabulating import WIDTH, cut, decimals, number, table, with_error
+
+__all__ = ["run"]
+
+SHIPPED = Path(__file__).with_name("data")
+COPIES = {"demo.toml": "study.toml", "pilot.txt": "pilot.txt", "unseen.txt": "unseen.txt"}
+TOGETHER, ALONE = "playful", "humor-alone"
+IMPOSSIBLE = {"humor": "q80", "positiveness": "q80", "harmlessness": "keep"}
+ANSWERS = 5
+
+
+def run(
+    folder: str | Path | None = None,
+    *,
+    open_engine: Callable[[], Engine] | None = None,
+    rewards: Mapping[str, collecting.Line] | None = None,
+) -> None:
+    """Prints the demo; what it samples and scores goes to `folder`, `demo-run` where none is given.
+
+    Stopped and run again, it goes on where it was; the second time nothing is left to sample. `open_engine` and
+    `rewards` stand in for what the study names, as in `Study`.
+    """
+    folder = Path("demo-run" if folder is None else folder)
+    settings = replace(read_settings(SHIPPED / "demo.toml"), folder=folder)
+    _print(_example(example_pilot(), settings))
+    study = Study(settings, open_engine=open_engine, rewards=rewards)
+    _print(_collected(study))
+    _print(_compared(study))
+    _print(_alone(study))
+    _print(_answers(study))
+    _print(_left(study))
+
+
+def _print(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def _titled(text: str) -> Iterator[str]:
+    yield from ("", text, "-" * len(text))
+
+
+def _said(text: str) -> Iterator[str]:
+    """A paragraph, after a blank line."""
+    yield from ("", *textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False))
+
+
+def _example(pilot: Pilot, settings: Settings) -> Iterator[str]:
+    """Levels, reach, a palette solved and one refused, on the pilot that ships."""
+    k, about = settings.candidates, pilot.metadata.rewards
+    model = pilot.metadata.model.get("model", "a small model")
+    yield from _titled(f"1. A pilot: {pilot.prompts} prompts, {pilot.candidates} answers to each, scored")
+    rows: list[list[str]] = []
+    for name in _steered(settings):
+        far = reach(pilot, None, name, k)
+        places = decimals(level=max(abs(far.low), abs(far.high)))
+        ends = f"{number(far.low, places)} … {number(far.high, places)}"
+        rows.append([name, number(far.base, places), ends, cut(about[name]["definition"], 48)])
+    yield from ("", *table(["", "base", f"one of {k} reaches", "what it is"], rows, left=(0, 3)))
+    yield from _said(
+        f"The answers are by {model}; the pilot ships with the package. Base: the mean over all of them. "
+        f"One of {k} reaches: the lowest and the highest mean that a value has alone, if one of {k} answers to each "
+        "prompt may be chosen."
+    )
+    yield from _titled("2. A palette asks for levels and gets weights")
+    start = time.perf_counter()
+    solution = solve(pilot, settings.palettes[TOGETHER], k)
+    took = time.perf_counter() - start
+    yield from ("", *str(solution).splitlines())
+    yield from _said(
+        f"Solved in {1000 * took:.0f} ms, and proved: these are the smallest changes of the model, measured by KL, "
+        "that have the levels asked for. An answer is then drawn with a chance that grows as exp(weights · values)."
+    )
+    yield from _titled("3. A palette that cannot be had, and why")
+    refused = solve(pilot, IMPOSSIBLE, k, on_infeasible="return")
+    yield from _said("Asked: " + ", ".join(f"{name} {entry}" for name, entry in IMPOSSIBLE.items()) + ".")
+    yield from _said(str(refused.certificate or "On this pilot it can be had."))
+
+
+def _steered(settings: Settings) -> list[str]:
+    """The values that are no second opinion."""
+    return [name for name in settings.values if name not in settings.checks]
+
+
+def _collected(study: Study) -> Iterator[str]:
+    """Samples and scores what is missing."""
+    settings, folder = study.settings, study.folder
+    own, out = study.prompts()
+    yield from _titled(f"4. Live: {settings.model} answers {len(own)} + {len(out or ())} prompts")
+    yield from _said(
+        f"{settings.candidates} answers to each prompt, at most {settings.sampling.max_new_tokens} tokens long. "
+        f"Palettes are solved on the first {len(own)} prompts and tried on the other {len(out or ())}, which have no "
+        "part in solving. Stop it when you like: run again, it goes on from there."
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for shipped, name in COPIES.items():
+        if not (folder / name).exists():
+            shutil.copyfile(SHIPPED / shipped, folder / name)
+    parts = len(list(folder.glob("*/part-*.parquet")))
+    start = time.monotonic()
+    study.sample()
+    sampled = time.monotonic() - start
+    study.score()
+    took = time.monotonic() - start
+    tokens = sum(int(np.sum(pilot.table["tokens"])) for pilot in (study.pilot(), study.held_out()))
+    if not parts:
+        yield from _said(
+            f"{tokens:,} tokens in {duration(sampled)}, {tokens / sampled:,.0f} a second with the start; scored in "
+            f"{duration(took - sampled)}."
+        )
+    else:
+        yield from _said(
+            f"All of it is in {folder}: {tokens:,} tokens, {duration(took)} for what was missing."
+        )
+
+
+def _compared(study: Study) -> Iterator[str]:
+    """Asked against got, beside what one would do without solving for levels."""
+    pilot, out, checks = study.pilot(), study.held_out(), study.settings.checks
+    solution, judged = study.solve(TOGETHER), study.evaluate(TOGETHER)
+    asked = asked_of(judged)
+    others = usual_choices(pilot, solution)
+    k = judged.candidates or 1
+    yield from _titled(f"5. Asked against got, on {judged.prompts} unseen prompts")
+    yield from _said(
+        f"Changes from the base model on the same prompts. Every row chooses among the same {k} answers to each "
+        "prompt, drawn and scored once."
+    )
+    shown = [*(row.name for row in asked), *checks]
+    lines = [
+        ["asked", *(_change(row.to_gain) for row in asked), *[""] * len(checks), "", ""],
+        _line("this palette", judged, shown, off_by(judged, judged, solution)),
+        ["  ± error", *(number(judged[name].gain_se, 3) for name in shown), "", number(judged.kl_se, 2)],
+        [
+            "  verdict",
+            *(row.verdict.name.lower() for row in asked if row.verdict),
+            *[""] * len(checks),
+            "",
+            "",
+        ],
+    ]
+    for name, other in others.items():
+        found = judge_choice(out, other, checks)
+        lines.append(_line(name, found, shown, off_by(found, judged, solution)))
+    heads = ["", *(row.name for row in asked), *(f"{name}*" for name in checks), "off by", "KL"]
+    yield from ("", *table(heads, lines))
+    yield from _said(
+        "± error: one standard error. *: a second opinion, measured and never optimised. off by: the distance from "
+        "what was asked, above or below, in standard deviations among the answers to one prompt, on average over "
+        f"the {len(asked)} values. KL: the distance from the base model in nats; at most log {k} = {math.log(k):.2f}."
+    )
+    yield from _said(
+        "Beside it, what one would do today: equal weights, one for each standard deviation; the best by their "
+        "sum; and the weights of the paper's equation, in joint mode, which count on choosing the prompts too. "
+        + _short_of(pilot, others["joint mode"], solution, asked)
+    )
+    yield from _said(_on_chance(asked, judged))
+
+
+def _change(number_: float) -> str:
+    """Three decimals and a sign, and no minus before a zero."""
+    return number(round(number_, 3) + 0.0, 3, "+")
+
+
+def _line(name: str, found: Evaluation, shown: list[str], off_by: float) -> list[str]:
+    return [name, *(_change(found[value].gain) for value in shown), number(off_by, 2), number(found.kl, 2)]
+
+
+def _on_chance(asked: list[Measured], judged: Evaluation) -> str:
+    """What the verdicts mean, and what would decide those that are open."""
+    text = (
+        f"Verdicts are at {judged.confidence:.0%}. A target holds on average over prompts, not for each answer, and "
+        f"{judged.prompts} prompts are few"
+    )
+    open_ = [row for row in asked if row.verdict is Verdict.UNDECIDED and not math.isnan(row.needed)]
+    if not open_:
+        return text + "."
+    told = (
+        f"on {row.name} "
+        + ("only a larger pilot" if math.isinf(row.needed) else f"about {row.needed:,.0f} prompts")
+        for row in open_
+    )
+    return f"{text}: undecided means that chance alone may be why it looks so. To decide: {', '.join(told)}."
+
+
+def _short_of(pilot: Pilot, joint: Solution, solution: Solution, asked: list[Measured]) -> str:
+    """How far the joint weights fall short where chance has no part: on the pilot, of what was asked."""
+    k = solution.candidates if isinstance(solution.candidates, int) else None
+    given = Solution.from_weights(pilot, dict(joint.weights), k)
+    shares = {
+        row.name: (row.to_gain - given.gains[row.name]) / spread_of(solution, row.name) for row in asked
+    }
+    worst = max(asked, key=lambda row: abs(shares[row.name]))
+    return (
+        f"A model answers those it is given: on the pilot itself, without any chance, they give {worst.name} "
+        f"{_change(given.gains[worst.name])} where {_change(worst.to_gain)} was asked."
+    )
+
+
+def _alone(study: Study) -> Iterator[str]:
+    """One value pushed by itself, and what the others pay."""
+    alone, together = study.evaluate(ALONE), study.evaluate(TOGETHER)
+    pushed = next(row for row in alone.rows if row.verdict)
+    yield from _titled(f"6. {pushed.name} alone ({pushed.asked}), and what it costs")
+    rows = [
+        [row.name, _gain(row), _gain(together[row.name]), "check" if row.check else ""] for row in alone.rows
+    ]
+    yield from ("", *table(["", f"{pushed.name} alone", "this palette", ""], rows, left=(0, 3)))
+    costs = [row for row in alone.rows if row is not pushed and row.gain < -2 * row.gain_se]
+    told = ", ".join(f"{row.name} {_gain(row)}" for row in costs)
+    spared = "moved down by more than two standard errors"
+    yield from _said(
+        f"Changes from the base model on the same {alone.prompts} unseen prompts, ± one standard error. "
+        + (f"Alone it costs: {told}." if costs else f"None of the others {spared}.")
+        + f" KL {number(alone.kl, 2)} alone, {number(together.kl, 2)} in the palette."
+    )
+
+
+def _gain(row: Measured) -> str:
+    return with_error(row.gain, row.gain_se, decimals(row.gain_se, level=row.gain), "+")
+
+
+def _answers(study: Study) -> Iterator[str]:
+    """What a few prompts got before and after; one that the palette's weights think worse is among them."""
+    solution, answers = study.solve(TOGETHER), study.decode(TOGETHER)
+    asked = [name for name, text in solution.asked.items() if text != "free"]
+    weights = np.array([solution.weights[name] for name in asked])
+    values = np.column_stack([np.asarray(answers.table[name]) for name in asked])
+    prompts, said = answers.texts(), answers.responses or []
+    drawn, first = np.asarray(answers.table["drawn"]), np.asarray(answers.table["candidate"]) == 0
+    after = {int(answers.prompt_index[row]): int(row) for row in np.flatnonzero(drawn)}
+    before = {int(answers.prompt_index[row]): int(row) for row in np.flatnonzero(first)}
+    order = np.random.default_rng(study.settings.seed).permutation(answers.prompts).tolist()
+    moved = {g: float(weights @ (values[after[g]] - values[before[g]])) for g in order}
+    shown = [g for g in order if after[g] != before[g]][:ANSWERS]
+    worse = [g for g in order if moved[g] < 0]
+    if worse and not any(g in worse for g in shown):
+        shown[-1] = worse[0]
+    yield from _titled(f"7. {len(shown)} answers, before and after")
+    yield from _said(
+        f"Prompts by seed {study.settings.seed}, one that got worse included. Before: what the base model says first. "
+        f"After: the answer that the palette draws from {answers.candidates}."
+    )
+    for g in shown:
+        yield from ("", str(prompts[before[g]]))
+        yield from _quoted("before", said[before[g]])
+        yield from _quoted("after", said[after[g]])
+        changes = (
+            f"{name} {number(old, 2)} → {number(new, 2)}"
+            for name, old, new in zip(asked, values[before[g]], values[after[g]], strict=True)
+        )
+        yield from _quoted("worse" if moved[g] < 0 else "better", ", ".join(changes))
+    count = sum(change < 0 for change in moved.values())
+    yield from _said(
+        f"Better and worse by the palette's weights. Of {answers.prompts} answers {count} got worse: the choice is "
+        "drawn, since always taking the best would leave the levels that were asked for."
+    )
+
+
+def _quoted(label: str, text: str) -> Iterator[str]:
+    """At most two lines beside a label."""
+    flat = " ".join(text.split()) or "(nothing)"
+    yield from textwrap.wrap(
+        flat,
+        WIDTH,
+        initial_indent=f"  {label:8}",
+        subsequent_indent=" " * 10,
+        max_lines=2,
+        placeholder=" …",
+        break_on_hyphens=False,
+    )
+
+
+def _left(study: Study) -> Iterator[str]:
+    """The files, and what to try next."""
+    folder = study.folder
+    files = {
+        "study.toml": "what was asked; change it, the demo keeps to its own",
+        "pilot.txt, unseen.txt": "the prompts",
+        "pilot/, held_out/": "the candidates with their values",
+        "solutions/": "the weights of each palette",
+        "answers/decoding/": "each candidate with its chance, and the one drawn",
+        "evaluation/decoding/": "asked against got",
+    }
+    yield from _titled(f"8. In {folder}{os.sep}")
+    yield from ("", *table(["", ""], [list(entry) for entry in files.items()], left=(0, 1))[1:])
+    yield from ("", "Next:", "")
+    yield f"  valuepalette evaluate {folder / 'study.toml'}"
+    yield f'  valuepalette solve {folder / "pilot"} --ask "humor=reach 50%" --ask "length<=20"'
+    yield "  valuepalette values"
