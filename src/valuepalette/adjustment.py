@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum, Status, optimise
-from valuepalette.feasibility import Stretch, Support, farthest, margin, stretch
+from valuepalette.feasibility import Stretch, Support, farthest, stretch
+from valuepalette.newton import maximise
 from valuepalette.projection import approach, project, within_budget
-from valuepalette.tilting import Array, Groups, spread, tilted
+from valuepalette.tilting import Array, Groups, Tilt, Tilted, spread, tilted
 
 __all__ = ["Adjustment", "Limit", "greedy", "highest", "interpolate", "nearest"]
 
@@ -126,6 +127,24 @@ class _Stop:
         return Limit(self.by, tuple(int(i) for i in named[np.argsort(-strength[named], kind="stable")]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Pushed:
+    """A source whose weights are measured from `push`."""
+
+    source: Tilted
+    push: Array
+
+    @property
+    def size(self) -> int:
+        return self.source.size
+
+    def pass_(self, weights: Array) -> Tilt:
+        return self.source.pass_(weights + self.push)
+
+    def support(self, direction: Array) -> tuple[float, Array]:
+        return self.source.support(direction)
+
+
 class _Problem:
     """A palette on a pilot in standardised units: levels less the base level, by the spread within groups.
 
@@ -146,7 +165,8 @@ class _Problem:
         self.source = full
         if not self.exact:
             self.source = tilted(groups, scale, block=block, seed=seed, partitions=partitions)
-        self.groups, self.lower, self.upper = groups, lower, upper
+        self.groups, self.lower, self.upper, self.scale = groups, lower, upper, full.scale
+        self.block, self.seed = block, seed
         low, high = groups.above(lower) / full.scale, groups.above(upper) / full.scale
         # What is asked to stay as it is, moves by rounding alone.
         self.low, self.high = np.where(np.abs(low) < 1e-12, 0, low), np.where(np.abs(high) < 1e-12, 0, high)
@@ -154,7 +174,7 @@ class _Problem:
 
     def raw(self, low: Array, high: Array) -> tuple[Array, Array]:
         """Bounds in the features' units, not beyond those asked; one that is as asked, to the last bit."""
-        base, scale = self.groups.base, self.source.scale
+        base, scale = self.groups.base, self.scale
         lower, upper = base + scale * low, base + scale * high
         lower = np.where(np.isfinite(self.lower), np.minimum(lower, self.lower), lower)
         upper = np.where(np.isfinite(self.upper), np.maximum(upper, self.upper), upper)
@@ -182,7 +202,7 @@ class _Problem:
         low, high, t, pull = 0.0, stop.t, max(0.0, first), stop.pull
         for turn in range(100):
             found = self.optimise(*line.at(t))
-            weights = found.weights * self.source.scale
+            weights = found.weights * self.scale
             cost = found.kl if found.status in HAD else np.inf
             if cost > kl * (1 + 1e-9):
                 high, pull = t, weights if found.status is Status.OPTIMAL else pull
@@ -197,12 +217,45 @@ class _Problem:
             if found.status is Status.OPTIMAL and slope > 0:
                 newton = t + 2 * (np.sqrt(kl * cost) - cost) / slope
             t = newton if low < newton < high else (low + high) / 2
-        return _Stop(low, "kl", pull, stop.point)
+        return _Stop(float(low), "kl", pull, stop.point)
 
     def holds(self, low: Array, high: Array) -> bool:
         """Whether these bounds leave room, for the exact support and for what weights are solved on."""
         supports = [self.support] if self.exact else [self.support, self.source.support]
-        return all(margin(support, low, high).low > 10 * GAP for support in supports)
+        room = np.where(low < high, 10 * GAP, 0.0)
+        return not any(project(support, low + room, high - room, gap=GAP)[0].any() for support in supports)
+
+    def pushed(self, i: int, low: Array, high: Array, kl: float) -> float | None:
+        """The most of L_i that `kl` nats buy while the bounds hold; None where reach ends before the budget.
+
+        λ_i is raised and the others solved again: level and KL both grow, dKL/dλ_i = λ_i S, S the curvature that the
+        active others leave. Newton on √KL.
+        """
+        source = (
+            self.source if self.exact else tilted(self.groups, self.scale, block=self.block, seed=self.seed)
+        )
+        unit = np.where(np.arange(len(low)) == i, 1.0, 0.0)
+        least, most, push, weights = 0.0, np.inf, 0.0, np.zeros(len(low))
+        while push < 1e6:
+            at = maximise(_Pushed(source, push * unit), low, high, weights, max_separation=np.inf)
+            if at.kkt > 1e-9:
+                return None
+            weights, total, H = at.weights, at.weights + push * unit, at.tilt.covariance
+            cost = float(total @ at.tilt.levels) - at.tilt.log_partition
+            if abs(cost - kl) <= 1e-9 * kl or most - least <= 1e-14 * push:
+                return float(at.tilt.levels[i])
+            least, most = (push, most) if cost < kl else (least, push)
+            held = weights != 0
+            lift = np.linalg.pinv(H[np.ix_(held, held)], hermitian=True) @ H[held, i]
+            left = 0.0 if held[i] else float(H[i, i] - H[i, held] @ lift)
+            top = most if np.isfinite(most) else 8 * push + 1
+            trial = top
+            if left > 0 and push > 0:
+                trial = push + 2 * (np.sqrt(kl * cost) - cost) / (total[i] * left)
+            elif left > 0:
+                trial = np.sqrt(2 * (kl - cost) / left)
+            push = float(trial) if least < trial < top else (top if np.isinf(most) else (least + most) / 2)
+        return None
 
     def settle(self, line: _Line, t: float, short: float = GAP) -> tuple[float, Optimum]:
         """The place `short` standard deviations before t, or as much before as finite weights need, and its answer."""
@@ -344,6 +397,7 @@ def nearest(
     problem = _Problem(groups, lower, upper, joint, block, seed)
     support = problem.support if kl is None else within_budget(problem.source, kl)
     missing, _ = project(support, problem.low, problem.high, gap=GAP)
+    missing = np.where(np.abs(missing) > GAP, missing, 0.0)
     low = np.where(missing > 0, problem.low - missing, problem.low)
     high = np.where(missing < 0, problem.high - missing, problem.high)
     line, asked = _Line.to(low, high), _Line.to(problem.low, problem.high)
@@ -386,7 +440,11 @@ def highest(
         if found.status not in HAD or found.kl >= kl:
             break
         unit = np.where(np.arange(len(low)) == i, 1.0, 0.0)
-        at = float((found.levels - groups.base)[i] / problem.source.scale[i])
+        at = float((found.levels - groups.base)[i] / problem.scale[i])
+        bought = problem.pushed(i, low, high, kl)
+        if bought is not None:
+            low[i] = bought if i == turns[-1] else at + ROOM * (bought - at)
+            continue
         far = min(farthest(support, low, high, at * unit, unit, gap=GAP).low for support in supports)
         far = min(far, float(high[i]) - at)
         if far <= 10 * GAP:

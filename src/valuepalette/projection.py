@@ -45,7 +45,11 @@ def project(
     # Of a two-sided bound either end may meet a point: the nearer one to begin with.
     corners = np.where(one_sided, only, np.clip(points[:, asked], low, high)) - points[:, asked]
     missing = np.zeros(len(lower))
-    missing[asked] = _least_norm(corners, rays) if len(corners) else np.clip(0.0, low, high)
+    # Only the end that exists can be missed; rounding may say otherwise.
+    least, most = np.where(np.isfinite(high), -np.inf, 0.0), np.where(has_lower, np.inf, 0.0)
+    missing[asked] = (
+        np.clip(_least_norm(corners, rays), least, most) if len(corners) else np.clip(0.0, low, high)
+    )
     for _ in range(max_calls):
         size = float(np.linalg.norm(missing))
         if size <= gap:
@@ -57,7 +61,7 @@ def project(
             break
         corners, points = np.concatenate([corners, corner[None]]), np.concatenate([points, point[None]])
         missing = np.zeros(len(lower))
-        missing[asked] = _least_norm(corners, rays)
+        missing[asked] = np.clip(_least_norm(corners, rays), least, most)
     return missing, points
 
 
