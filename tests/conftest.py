@@ -17,7 +17,9 @@ CORE = (
     "tilting",
     "newton",
     "feasibility",
+    "projection",
     "dual",
+    "adjustment",
     "palette",
     "features",
     "uncertainty",
@@ -33,6 +35,7 @@ CORE = (
     "pilot",
     # and where the two meet
     "certificates",
+    "adjusting",
     "solving",
     "sequential",
     "sensitivity",
