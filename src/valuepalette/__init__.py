@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from valuepalette.evaluation import Evaluation, evaluate
     from valuepalette.example import example_pilot
     from valuepalette.palette import Palette
+    from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
+    from valuepalette.pricing import Price, Sensitivity
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
     from valuepalette.sequencing import Ascent, solve_sequentially
@@ -45,9 +47,12 @@ __all__ = [
     "Message",
     "Palette",
     "Pilot",
+    "Price",
     "Prompt",
     "Reward",
+    "Robustness",
     "Sampling",
+    "Sensitivity",
     "Solution",
     "Status",
     "Study",
@@ -61,6 +66,7 @@ __all__ = [
     "open_reward",
     "reach",
     "read_prompts",
+    "robustness",
     "sample",
     "score",
     "solve",
@@ -77,7 +83,9 @@ _MODULES = {
     "evaluation": ("Evaluation", "evaluate"),
     "example": ("example_pilot",),
     "palette": ("Palette",),
+    "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
+    "pricing": ("Price", "Sensitivity"),
     "rewards": ("Column", "Reward"),
     "rewards.opening": ("open_reward",),
     "sequencing": ("Ascent", "solve_sequentially"),

@@ -19,6 +19,7 @@ from valuepalette.feasibility import farthest
 from valuepalette.folders import digest
 from valuepalette.palette import Palette, Resolved, resolve
 from valuepalette.pilot import Pilot
+from valuepalette.pricing import Sensitivity, price_list
 from valuepalette.tilting import Array, Groups, prompt_support, spread, tilted
 from valuepalette.uncertainty import gain_errors, level_errors, reach_error, weight_covariance
 
@@ -215,6 +216,32 @@ class Solution:
         scores = np.where(kept, apart @ self.weights.array, -np.inf)
         chance = np.exp(scores - scores.max())
         return chance / chance.sum()
+
+    def sensitivity(self, step: float | Mapping[str, float] = 0.1) -> Sensitivity:
+        """What moves around this optimum: dλ/dc, and what a little more of each value costs the others and in KL.
+
+        step  how much more, in within-prompt standard deviations, on the side on which each value is asked; or a
+              mapping that names features and steps in the units of their levels, negative for less
+
+        Needs no pilot. Raises ValueError unless the status is OPTIMAL and k is a number: elsewhere λ has no slope.
+
+        >>> pilot = Pilot.from_arrays({"humor": [0.0, 1.0], "tone": [1.0, 0.5]}, prompt_id=[0, 0])
+        >>> price = solve(pilot, {"humor": 0.75}).sensitivity({"humor": 0.05}).prices["humor"]
+        >>> round(price.kl, 4), round(price.levels["tone"], 4)
+        (0.0616, -0.025)
+        """
+        if self.status is not Status.OPTIMAL or self.candidates == "limit":
+            got = 'candidates="limit"' if self.status is Status.OPTIMAL else self.status.name
+            raise ValueError(f"sensitivity needs an OPTIMAL solution for a k that is a number, got {got}")
+        return price_list(
+            self.resolved,
+            self.weights.array,
+            self.covariance,
+            self.spread,
+            self.levels.array,
+            self.kl,
+            step,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write everything that evaluation and serving need, as JSON; `load` reads it back."""
