@@ -295,6 +295,15 @@ def test_nearest_is_that_of_a_quadratic_programme(joint: bool, k: int | None) ->
         sound(p, found)
 
 
+def test_how_far_the_nearest_has_gone() -> None:
+    # From (1/3, 1/3); the second is asked to fall, an equality above reach counts at its lower end.
+    p = oracles.problem(TRIANGLE, [3], [4 / 3, -INF], [4 / 3, -1.0])
+    found = nearest(groups(p), p.lower, p.upper)
+    assert found.rho == pytest.approx(min(2 / 3 / 1, 1 / 3 / (4 / 3)), abs=1e-5)
+    assert found.lower[0] == pytest.approx(1.0, abs=1e-5)
+    assert found.upper == pytest.approx([4 / 3, 0.0], abs=1e-5)
+
+
 def test_nearest_within_a_budget_is_nearer_than_the_way_there() -> None:
     for seed in range(8):
         p = wild(seed, joint=False)

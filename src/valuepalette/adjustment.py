@@ -401,8 +401,8 @@ def nearest(
     low = np.where(missing > 0, problem.low - missing, problem.low)
     high = np.where(missing < 0, problem.high - missing, problem.high)
     line, asked = _Line.to(low, high), _Line.to(problem.low, problem.high)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gone = np.fmin(low / asked.rise_lower, high / asked.rise_upper)[asked.rises]
+    up, down = asked.rise_lower > 0, asked.rise_upper < 0
+    gone = np.concatenate([low[up] / asked.rise_lower[up], high[down] / asked.rise_upper[down]])
     dear = kl is not None and support(missing)[0] < (1 - 1e-9) * problem.support(missing)[0]
     stop = _Stop(1.0, "kl" if dear else "reach", missing, np.zeros(len(lower)))
     if kl is not None and line.rises.any():
