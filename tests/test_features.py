@@ -148,6 +148,17 @@ def test_a_share_that_is_too_high_says_so_too() -> None:
     assert said.endswith("no answer of the pilot is above 9.")
 
 
+def test_no_bad_answer_where_there_is_a_good_one() -> None:
+    pilot = Pilot.from_arrays({"care": [-3.0, 1.0, 2.0, -3.0, -3.0, 1.0]}, prompt_id=[0] * 3 + [1] * 3)
+    solution = vp.solve(pilot, {"care": "P(< -2) <= 0"})
+    assert solution.status is Status.BOUNDARY
+    for rows, chance in (([-3.0, 3.0, -2.5], [0, 1, 0]), ([-3.0, -3.0, -2.5], [1 / 3] * 3)):
+        features = solution.resolved.features_of(np.array(rows)[:, None], ["care"])
+        np.testing.assert_allclose(solution.probabilities(features), chance)
+    # Half of none is none, and costs nothing.
+    assert vp.solve(pilot, {"care": "P(< -5) <= x0.5"}).kl == 0
+
+
 # ---- cohorts
 
 
