@@ -494,6 +494,17 @@ class Palette:
         out._asks = kept if any(str(subject) == feature for subject in kept) else kept | out._asks
         return out
 
+    def single(self) -> Iterator[Palette]:
+        """Palettes that together ask the same: each has at most one entry of every subject.
+
+        >>> [one.entries for one in Palette({"humor": ["q60", 0.5], "tone": "keep"}).single()]
+        [{'humor': 'q60', 'tone': 'keep'}, {'humor': '0.5', 'tone': 'free'}]
+        """
+        for turn in range(max(1, *(len(asks) for asks in self._asks.values()))):
+            out = Palette(dict.fromkeys(self.values, "free"))
+            out._asks = {subject: asks[turn : turn + 1] for subject, asks in self._asks.items()}
+            yield out
+
     def at(self, bounds: Mapping[str, tuple[float, float]], kl: float | None = None) -> Palette:
         """The same palette with (lower, upper) in numbers for some of its features; "max" stays, within `kl` nats.
 

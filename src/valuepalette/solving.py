@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -21,13 +22,21 @@ from valuepalette.palette import Palette, Resolved, resolve
 from valuepalette.pilot import Pilot
 from valuepalette.pricing import Sensitivity, price_list
 from valuepalette.tilting import Array, Groups, prompt_support, spread, tilted
-from valuepalette.uncertainty import gain_errors, level_errors, reach_error, weight_covariance
+from valuepalette.uncertainty import (
+    bound_covariance,
+    gain_errors,
+    level_errors,
+    reach_error,
+    weight_covariance,
+    weight_limits,
+)
 
 __all__ = [
     "Figures",
     "Infeasible",
     "Proof",
     "Reach",
+    "Slack",
     "Solution",
     "levels",
     "prompt_digests",
@@ -101,6 +110,25 @@ class Proof:
         return self.sentence
 
 
+@dataclass(frozen=True)
+class Slack:
+    """A bound that does not bind, so that its weight is zero; what that means is one-sided.
+
+    slack   by how much the level lies inside the bound, as a user reads it
+    errors  the same in standard errors of level − bound on new prompts
+    limit   how far from zero the weight could be, with 95 % confidence; 0 where the bound would not bind even then
+    """
+
+    slack: float
+    errors: float
+    limit: float
+
+    def __str__(self) -> str:
+        ends = sorted([0.0, self.limit])
+        could = "stays 0" if self.limit == 0 else f"could be {ends[0]:.2g} to {ends[1]:.2g}"
+        return f"slack of {self.slack:.3g}, {self.errors:.1f} standard errors; its weight {could} (95 %)"
+
+
 class Infeasible(ValueError):  # noqa: N818 - a verdict, by its public name
     """The palette cannot be had on this pilot. `certificate` proves it, `solution` holds the rest."""
 
@@ -132,6 +160,9 @@ class Solution:
     spread        (m,) standard deviation of each feature within prompts, the unit of tolerances
     faces         (r, m) directions of the lexicographic choice on a BOUNDARY, first to last
     fingerprint   model, sampling, system prompt and rewards of the pilot: what a decoder must match
+    bound_covariance  of level − bound on new prompts, (m, m); of two bounds the one that binds or would first
+    confidence    with which new prompts have what was asked; None where it was aimed at as it is
+    aimed         (lower, upper) in place of those asked, in the units of the features, where there is a confidence
     """
 
     status: Status
@@ -156,6 +187,9 @@ class Solution:
     fingerprint: Mapping[str, Any]
     margin_of: Callable[[], float] = field(repr=False)
     seen_of: Callable[[], frozenset[str]] = field(default=frozenset, repr=False)
+    bound_covariance: Array | None = field(default=None, repr=False)
+    confidence: float | None = None
+    aimed: tuple[Array, Array] | None = field(default=None, repr=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -184,6 +218,29 @@ class Solution:
     def effective(self) -> float:
         """k·exp(−KL): how many of the k candidates are still in play; nan where there is no k."""
         return self.candidates * float(np.exp(-self.kl)) if isinstance(self.candidates, int) else np.nan
+
+    @property
+    def slack(self) -> dict[str, Slack]:
+        """Of each asked feature whose weight is zero: how far its bound is from binding."""
+        if self.status is not Status.OPTIMAL or self.bound_covariance is None:
+            return {}
+        lower, upper = self.aimed or (self.resolved.lower, self.resolved.upper)
+        levels = (self.levels.array - self.resolved.reported(np.zeros(len(lower)))) / self.resolved.factor
+        below, above = levels - lower, upper - levels
+        short = np.where(below <= above, -below, above)
+        short = np.where(np.isfinite(short) & (lower < upper) & (self.weights.array == 0), short, np.nan)
+        errors = np.sqrt(np.diag(self.bound_covariance))
+        limits = weight_limits(
+            self.weights.array, self.covariance, short, self.bound_covariance, NormalDist().inv_cdf(0.95)
+        )
+        return {
+            self.features[i]: Slack(
+                float(abs(short[i]) * self.resolved.factor[i]),
+                float(abs(short[i]) / errors[i]),
+                float(limits[i]),
+            )
+            for i in np.flatnonzero(~np.isnan(short) & (errors > 0))
+        }
 
     @cached_property
     def margin(self) -> float:
@@ -289,6 +346,9 @@ class Solution:
             },
             "fingerprint": dict(self.fingerprint),
             "seen": sorted(self.seen),
+            "bound_covariance": None if self.bound_covariance is None else _listed(self.bound_covariance),
+            "confidence": self.confidence,
+            "aimed": None if self.aimed is None else [_listed(ends) for ends in self.aimed],
         }
 
     @classmethod
@@ -345,6 +405,11 @@ class Solution:
             fingerprint=data["fingerprint"],
             margin_of=lambda: margin,
             seen_of=lambda: seen,
+            bound_covariance=None
+            if data.get("bound_covariance") is None
+            else _array(data["bound_covariance"]),
+            confidence=data.get("confidence"),
+            aimed=None if data.get("aimed") is None else (_array(data["aimed"][0]), _array(data["aimed"][1])),
         )
 
     @classmethod
@@ -401,7 +466,13 @@ class Solution:
         lines += ["", f"{'':{width}}  {'asked':{wide}}" + "".join(f"{head:>11}" for head in columns)]
         for name, text, *numbers in zip(self.features, self.resolved.asked, *columns.values(), strict=True):
             lines.append(f"{name:{width}}  {text:{wide}}" + "".join(f"{_cell(x):>11}" for x in numbers))
-        return "\n".join([*lines, "", foot])
+        lines += ["", foot]
+        if self.confidence is not None and self.aimed is not None:
+            lines.append(
+                f"aimed {NormalDist().inv_cdf(self.confidence):.2f} standard errors inside each bound: new prompts "
+                f"have what is asked with {self.confidence:.3g} confidence"
+            )
+        return "\n".join([*lines, *(f"{name}: {text}" for name, text in self.slack.items())])
 
 
 def _cell(number: float) -> str:
@@ -529,6 +600,7 @@ def solve(
     mode: Literal["prompt", "joint"] | None = None,
     weighting: str = "prompts",
     seed: int = 0,
+    confidence: float | None = None,
     on_infeasible: Literal["raise", "return"] = "raise",
 ) -> Solution:
     """The weights λ with which the levels of `palette` are had at the least KL from the base model.
@@ -541,6 +613,10 @@ def solve(
     mode        None takes "prompt" where prompts with two candidates or more carry at least half of the weight
     weighting   "prompts" (all alike), "rows" (by their number of candidates), or a column of the pilot
     seed        of the random blocks that calibrate a k below K
+    confidence  None aims at the bounds, so that on new prompts the level of a value that binds lies below what was
+                asked half of the time. 0.95 aims at each bound and z = 1.64 standard errors of level − bound, so that
+                each is met on new prompts for 95 % of pilots (docs/uncertainty.md); an equality has no safe side and
+                stays, and so does "max"
 
     Raises `Infeasible` with the certificate unless on_infeasible="return", and ValueError for a palette that makes
     no sense on this pilot.
@@ -553,12 +629,15 @@ def solve(
     if on_infeasible not in ("raise", "return"):
         raise ValueError(f'on_infeasible must be "raise" or "return", got {on_infeasible!r}')
     palette = palette if isinstance(palette, Palette) else Palette(palette)
-    setup = _raised(_set_up(pilot, palette, candidates, mode, weighting, seed))
+    setup = _set_up(pilot, palette, candidates, mode, weighting, seed)
     _warn_of_lost_spread(setup)
-    optimum = setup.optimise(setup.block)
+    aimed = _raised(setup) if confidence is None else _with_confidence(setup, confidence)
+    optimum = aimed.optimise(aimed.block)
     if setup.candidates == "limit" and optimum.status in (Status.OPTIMAL, Status.BOUNDARY):
-        optimum = _to_the_limit(setup, optimum)
-    solution = _solution(setup, optimum)
+        optimum = _to_the_limit(aimed, optimum)
+    solution = _solution(aimed, optimum)
+    if confidence is not None:
+        solution = _asked_with(confidence, setup, solution)
     if solution.status is Status.INFEASIBLE and on_infeasible == "raise":
         raise Infeasible(solution)
     return solution
@@ -578,6 +657,54 @@ def _raised(setup: _Setup) -> _Setup:
     bounds = resolved.lower, resolved.upper
     lower = highest(setup.groups, *bounds, turns, kl, joint=setup.joint, block=setup.block, seed=setup.seed)
     return replace(setup, resolved=replace(resolved, lower=lower))
+
+
+def _with_confidence(setup: _Setup, confidence: float) -> _Setup:
+    """Each bound moved to its safe side by z standard errors of level − bound, which depend on λ: three rounds."""
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.5 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence!r}")
+    asked, aimed = setup.resolved, _raised(setup)
+    if len(setup.groups.sizes) < 2:
+        raise ValueError("confidence needs a pilot of two prompts or more, got one")
+    z = NormalDist().inv_cdf(confidence)
+    for _ in range(3):
+        optimum = aimed.optimise(aimed.block)
+        if optimum.status not in (Status.OPTIMAL, Status.BOUNDARY):
+            break
+        low, high = (
+            z * np.sqrt(np.diag(bound_covariance(setup.groups, optimum, influence)))
+            for influence in (asked.influence_lower, asked.influence_upper)
+        )
+        equal = asked.lower == asked.upper
+        lower, upper = np.where(equal, 0, low) + asked.lower, asked.upper - np.where(equal, 0, high)
+        for i in np.flatnonzero((lower > upper) & (asked.lower <= asked.upper)):
+            raise ValueError(
+                f"confidence must leave room between the bounds of {asked.features[i]}, {asked.lower[i]:.4g} and "
+                f"{asked.upper[i]:.4g}, got {confidence}, which takes {low[i]:.2g} from below and {high[i]:.2g} from "
+                "above"
+            )
+        aimed = _raised(replace(setup, resolved=replace(asked, lower=lower, upper=upper)))
+    return aimed
+
+
+def _asked_with(confidence: float, setup: _Setup, solution: Solution) -> Solution:
+    """The solution of bounds that were moved, said of those that were asked."""
+    there, asked = solution.resolved, setup.resolved
+    most = np.array([name in setup.palette.maximised for name in there.features])
+    lower = np.where(most, there.lower, asked.lower)
+    proof = solution.certificate
+    if proof is not None and not (
+        np.array_equal(there.lower, lower) and np.array_equal(there.upper, asked.upper)
+    ):
+        moved = f"With {confidence:.3g} confidence each bound is aimed at from {NormalDist().inv_cdf(confidence):.2f} "
+        proof = replace(proof, sentence=f"{proof.sentence} {moved}standard errors inside.")
+    return replace(
+        solution,
+        resolved=replace(there, lower=lower, upper=asked.upper),
+        certificate=proof,
+        confidence=float(confidence),
+        aimed=(there.lower, there.upper),
+    )
 
 
 def _to_the_limit(setup: _Setup, whole: Optimum) -> Optimum:
@@ -629,6 +756,9 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
         # Weights that were given, not found.
         covariance = np.zeros_like(covariance)
     proof = None if optimum.certificate is None else _proof(setup, optimum.certificate)
+    nearer = optimum.levels - resolved.lower <= resolved.upper - optimum.levels
+    binds = np.where(optimum.weights == 0, nearer, optimum.weights > 0)
+    influence = np.where(binds, resolved.influence_lower, resolved.influence_upper)
     return Solution(
         status=optimum.status,
         resolved=resolved,
@@ -658,6 +788,7 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
         fingerprint=setup.pilot.metadata.to_dict(),
         margin_of=optimum.margin,
         seen_of=lambda: frozenset(prompt_digests(setup.pilot)),
+        bound_covariance=bound_covariance(groups, optimum, influence),
     )
 
 

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from valuepalette.dual import Optimum
 from valuepalette.tilting import Array, Groups, prompt_support
 
-__all__ = ["covariance_of_mean", "errors", "gain_errors", "level_errors", "reach_error", "weight_covariance"]
+__all__ = [
+    "bound_covariance",
+    "covariance_of_mean",
+    "errors",
+    "gain_errors",
+    "level_errors",
+    "reach_error",
+    "weight_covariance",
+    "weight_limits",
+]
 
 
 def covariance_of_mean(influences: Array, weights: Array) -> Array:
@@ -80,6 +89,44 @@ def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Arr
     S = covariance_of_mean((optimum.prompt_levels - influence)[:, free], groups.weights)
     inverse = np.linalg.pinv(optimum.covariance[np.ix_(free, free)], hermitian=True)
     out[np.ix_(free, free)] = inverse @ S @ inverse
+    return out
+
+
+def bound_covariance(groups: Groups, optimum: Optimum, influence: Array) -> Array:
+    """Covariance of level − bound on new prompts at this λ, shape (m, m): that of the mean of s_g − ψ_g.
+
+    `influence` (N, m) is ψ. For a number its diagonal is the square of `level_errors`, for "keep" that of
+    `gain_errors`: a bound that came from the pilot moves with it, and much of the error cancels.
+    """
+    return covariance_of_mean(optimum.prompt_levels - influence, groups.weights)
+
+
+def weight_limits(weights: Array, covariance: Array, short: Array, bounds: Array, deviations: float) -> Array:
+    """How far from zero a weight that is zero could be, shape (m,); zero elsewhere.
+
+    covariance  V, (m, m)
+    short       bound − level of the bound that would bind first, below zero under a slack lower bound, above zero over
+                a slack upper one; nan where nothing is asked
+    bounds      covariance of level − bound, (m, m), as `bound_covariance` has it
+
+    Were the bound an equality, the weight would be about (V⁻¹ short)_i, V over the free weights and i, with the
+    sandwich error; its end on the allowed side, `deviations` errors further, is the limit: one-sided, 0 if not even
+    that has the sign. A weight of zero is no estimate with an error: it is the edge of what is allowed.
+
+    >>> one, error = np.ones((1, 1)), np.full((1, 1), 0.01)
+    >>> weight_limits(np.zeros(1), one, np.array([-0.05]), error, 2.0).round(3).tolist()
+    [0.15]
+    >>> weight_limits(np.zeros(1), one, np.array([-0.5]), error, 2.0).tolist()
+    [0.0]
+    """
+    out = np.zeros(len(weights))
+    for i in np.flatnonzero((weights == 0) & ~np.isnan(short)):
+        free = np.flatnonzero((weights != 0) | (np.arange(len(weights)) == i))
+        inside = np.ix_(free, free)
+        own = np.linalg.pinv(covariance[inside], hermitian=True)[free == i][0]
+        error = float(np.sqrt(own @ bounds[inside] @ own))
+        reach = deviations * error - abs(float(own[free == i][0] * short[i]))
+        out[i] = -np.sign(short[i] or -1.0) * max(reach, 0.0)
     return out
 
 
