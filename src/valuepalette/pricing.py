@@ -66,7 +66,7 @@ class Sensitivity:
             if np.isinf(price.kl):
                 rows.append([name, number(price.step, digits, "+"), "none", "", *[""] * len(moving)])
                 continue
-            until = "" if np.isinf(price.until) else number(price.until, digits, "+")
+            until = "" if np.isinf(price.until) else number(price.until, decimals(level=price.until), "+")
             moved = [
                 ""
                 if other == name

@@ -99,12 +99,12 @@ class Ascent:
         end = self.steps[-1]
         told = "arrived" if self.converged else "not there yet"
         lines = [
-            f"{len(self.steps)} steps in {self.rounds} rounds: {told}; KL {end.kl:.4f} nats, the bounds are met to "
+            f"{len(self.steps)} steps, {self.rounds} rounds: {told}; KL {end.kl:.4f} nats, the bounds are met to "
             f"within {end.residual:.1e} sd"
         ]
         bound = [i for i, text in enumerate(self.asked) if text != "free"]
-        first = self.steps[0]
-        places = [decimals(level=self.levels.array[i] - first.levels.array[i]) for i in bound]
+        path = np.array([step.levels.array for step in self.steps])
+        places = [decimals(np.ptp(path[:, i]) / 30, level=path[-1, i]) for i in bound]
         heads = ["step", "round", "solved for", "KL", *(self.features[i] for i in bound)]
         rows = [
             [
