@@ -17,8 +17,11 @@ CORE = (
     "tilting",
     "newton",
     "feasibility",
+    "projection",
     "dual",
+    "adjustment",
     "palette",
+    "features",
     "uncertainty",
     "judging",
     # the pilot
@@ -32,7 +35,12 @@ CORE = (
     "pilot",
     # and where the two meet
     "certificates",
+    "adjusting",
     "solving",
+    "sequential",
+    "sensitivity",
+    "sequencing",
+    "corrections",
     "paper_pilots",
 )
 MAY_SKIP = "the shared data folder is not beside the checkout"

@@ -15,7 +15,7 @@ import pytest
 
 import test_study
 import valuepalette
-from valuepalette.cli import main
+from valuepalette.cli import _palette, main
 from valuepalette.pilot import Pilot
 from valuepalette.solving import Solution, solve
 from valuepalette.study import Study
@@ -151,8 +151,8 @@ def test_scoring_again_must_be_asked_for(study: Path, capsys: pytest.CaptureFixt
             "--ask must be NAME=ENTRY, such as \"humor=q60\", got 'humor'",
         ),
         (
-            ["solve", "PILOT", "--ask", "humor=1", "--ask", "humor=2"],
-            "--ask must name a value once, got humor twice",
+            ["solve", "PILOT", "--ask", "humor @ audience = q60"],
+            "--ask must be NAME=ENTRY, such as \"humor=q60\", got 'humor @ audience = q60'",
         ),
         (
             ["solve", "PILOT", "--ask", "humor=1", "-k", "x"],
@@ -247,3 +247,16 @@ def test_every_public_name_is_there_and_importing_loads_nothing_heavy() -> None:
     script = "import valuepalette, sys; print('numpy' in sys.modules, valuepalette.__version__)"
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert said.split() == ["False", valuepalette.__version__]
+
+
+def test_asks_of_one_value_tails_and_cohorts_add_up() -> None:
+    asks = (
+        "humor=q60",
+        "humor <= 3",
+        "tone = P(< -2) <= 0.02",
+        "tone @ audience=children = q95",
+        "tone @ a=b <= 1",
+    )
+    palette = _palette(asks)
+    assert palette.entries == {"humor": ["q60", "<= 3"], "tone": "P(< -2) <= 0.02"}
+    assert palette.cohorts == {"audience=children": {"tone": "q95"}, "a=b": {"tone": "<= 1"}}

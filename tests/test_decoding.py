@@ -14,6 +14,7 @@ from valuepalette.collecting import sample, score
 from valuepalette.decoding import Decoder, choose
 from valuepalette.dual import Status
 from valuepalette.engines import Prompt, Sampling
+from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.solving import Solution, solve
 
@@ -356,3 +357,60 @@ def test_the_level_asked_for_is_the_level_got(k: int) -> None:
     assert (
         np.abs((drawn - expected).mean(axis=0)) < 4 * (drawn - expected).std(axis=0) / np.sqrt(3000)
     ).all()
+
+
+# ---- tails and cohorts
+
+
+def careful() -> Solution:
+    """Asks of a tail, and of every other prompt."""
+    pilot = decoded_pilot(4)
+    audience = np.repeat([["children", "adults"][g % 2] for g in range(40)], 4)
+    columns = {name: pilot.table[name] for name in ("response", "prompt")}
+    with_column = Pilot.from_arrays(
+        {name: pilot.table[name] for name in pilot.values},
+        prompts=columns["prompt"].to_pylist(),
+        responses=columns["response"].to_pylist(),
+        columns={"audience": audience},
+        metadata=pilot.metadata,
+    )
+    palette = Palette({"variety": "P(< q50) <= x0.8"}, cohorts={"audience=children": {"goats": "reach 40%"}})
+    return solve(with_column, palette)
+
+
+def test_a_decoder_computes_the_features_that_were_solved() -> None:
+    solution = careful()
+    decoder = Decoder(FakeEngine(), REWARDS, solution)
+    audience = ["children", "adults", None] * 4
+    answers = decoder.generate(PROMPTS, seed=3, columns={"audience": audience})
+    weights, (_, threshold) = dict(solution.weights), solution.resolved.specs[1].tail or ("", 0.0)
+    for g, who in enumerate(audience):
+        said = answers.pilot.responses[4 * g : 4 * g + 4]  # type: ignore[index]
+        goat = np.array([goats(text) for text in said])
+        dull = np.array([variety(text) < threshold for text in said], float)
+        score = weights["P(variety < q50)"] * dull
+        if who == "children":
+            score = score + weights["goats @ audience=children"] * goat
+        chance = np.exp(score - score.max())
+        np.testing.assert_allclose(answers.probabilities[g], chance / chance.sum(), rtol=1e-12)
+    assert weights["P(variety < q50)"] < 0 < weights["goats @ audience=children"]
+    rows = choose(answers.pilot, solution, seed=3).table["probability"].to_numpy()
+    np.testing.assert_array_equal(rows, answers.probabilities.ravel())
+
+
+def test_a_decoder_must_know_who_is_in_a_cohort_before_it_samples() -> None:
+    engine = FakeEngine()
+    decoder = Decoder(engine, REWARDS, careful())
+    for columns, says in (
+        (
+            None,
+            "columns must hold 'audience', an entry for each prompt, since the solution asks of the cohort",
+        ),
+        ({"reader": ["x"] * 12}, "audience=children, got reader"),
+        ({"audience": ["children"]}, "columns['audience'] must have 12 entries, got 1"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            decoder.generate(PROMPTS, columns=columns)
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert engine.calls == []

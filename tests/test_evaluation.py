@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from valuepalette.decoding import choose
 from valuepalette.evaluation import Evaluation, Verdict, evaluate
+from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.solving import Solution, solve
 
@@ -395,3 +396,111 @@ def test_a_name_that_is_not_there(four: Pilot, solution: Solution) -> None:
     assert repr(judged).startswith("Evaluation(2 prompts: a ")
     with pytest.raises(KeyError, match="'humor' is none of a, b"):
         judged["humor"]
+
+
+# ---- tails, cohorts, several entries
+
+CHILDREN = "audience=children"
+
+
+def asked(rng: np.random.Generator, prompts: int, k: int) -> Pilot:
+    """A model of two values: `a` by normal draws, `b` with a long lower tail that grows with `a`; a third children."""
+    children = rng.random(prompts) < 1 / 3
+    a = rng.normal(size=(prompts, 1)) + rng.normal(size=(prompts, k)) - 0.7 * children[:, None]
+    b = 0.5 * rng.normal(size=(prompts, k)) - rng.exponential(np.exp(0.3 * np.clip(a, -3, 3)))
+    return Pilot.from_arrays(
+        {"a": a.ravel(), "b": b.ravel()},
+        prompt_id=np.repeat(np.arange(prompts), k),
+        columns={"audience": np.repeat(np.where(children, "children", "adults"), k)},
+    )
+
+
+CAREFUL = Palette(
+    {"a": ["keep", "+0.3"], "b": "P(< -3) <= x0.6"},
+    cohorts={CHILDREN: {"a": "reach 30%", "b": "P(< -2) <= 0.06"}},
+)
+
+
+def test_a_tail_and_a_cohort_hold_on_fresh_draws() -> None:
+    """What was solved on 300 prompts, decoded on 3,000 others: every level within a few of its errors."""
+    rng = np.random.default_rng(40)
+    solution = solve(asked(rng, 300, 8), CAREFUL, 4)
+    fresh = asked(rng, 3000, 4)
+    judged = evaluate(choose(fresh, solution), solution)
+    assert list(judged)[:4] == [
+        "a",
+        "P(b < -3)",
+        "a @ audience=children",
+        "P(b < -2) @ audience=children",
+    ]
+    a, b = fresh.array.T
+    child = np.asarray(fresh.table["audience"]) == "children"
+    chance = np.asarray(choose(fresh, solution).table["probability"])
+    by_hand = {
+        "a": chance @ a / 3000,
+        "P(b < -3)": chance @ (b < -3) / 3000,
+        "a @ audience=children": (chance * a)[child].sum() / chance[child].sum(),
+        "P(b < -2) @ audience=children": (chance * (b < -2))[child].sum() / chance[child].sum(),
+    }
+    for name, level in by_hand.items():
+        row = judged[name]
+        assert row.level == pytest.approx(level)
+        assert row.promised == pytest.approx(solution.levels[name])
+        assert abs(row.level - row.promised) < 3.5 * row.se, name
+        assert abs(row.gain - row.to_gain) < 3.5 * row.gain_se, name
+        assert row.verdict is not Verdict.MISSED
+        # The base model is elsewhere, further than chance.
+        assert abs(row.gain) > 4 * row.gain_se
+    assert judged.met
+    assert (judged["a"].judged_by, judged["P(b < -2) @ audience=children"].judged_by) == ("gain", "level")
+    assert judged["P(b < -3)"].judged_by == "gain"
+    assert math.isnan(judged["P(b < -3)"].quantile)
+    # Errors of a cohort are those of its own prompts.
+    rows = fresh.array.reshape(3000, 4, 2)[child.reshape(3000, 4)[:, 0]][..., 0]
+    own = (chance.reshape(3000, 4)[child.reshape(3000, 4)[:, 0]] * rows).sum(axis=1)
+    count = 300 * solution.resolved.specs[3].share
+    wanted = own.var(ddof=1) * (1 / len(own) + 1 / count)
+    assert judged["a @ audience=children"].se == pytest.approx(wanted**0.5)
+    # Without the palette the same answers miss it: the test can fail.
+    plain = Solution.from_weights(asked(np.random.default_rng(40), 300, 8), {"a": 0.0}, 4)
+    other = evaluate(choose(fresh, plain), solution, tolerance=0.02)
+    assert [other[name].verdict for name in by_hand] == [Verdict.MISSED] * 4
+
+
+def test_of_two_bounds_the_worse_is_judged_in_its_own_way() -> None:
+    rng = np.random.default_rng(41)
+    solution = solve(asked(rng, 200, 4), {"a": ["+0.2", "<= 0.5"]})
+    fresh = asked(rng, 2000, 4)
+    high = Solution.from_weights(asked(np.random.default_rng(41), 200, 4), {"a": 3.0})
+    low = Solution.from_weights(asked(np.random.default_rng(41), 200, 4), {"a": 0.0})
+    above, below = (evaluate(choose(fresh, by), solution)["a"] for by in (high, low))
+    assert (above.verdict, above.judged_by) == (Verdict.MISSED, "level")
+    assert above.to_gain == pytest.approx(0.5 - solution.base["a"])
+    assert (below.verdict, below.judged_by) == (Verdict.MISSED, "gain")
+    assert below.to_gain == pytest.approx(0.2)
+    held = evaluate(choose(fresh, solution), solution)["a"]
+    assert (held.verdict, held.asked) == (Verdict.MET, "+0.2, <= 0.5")
+
+
+def test_answers_must_say_who_is_in_a_cohort() -> None:
+    rng = np.random.default_rng(42)
+    solution = solve(asked(rng, 60, 4), CAREFUL, on_infeasible="return")
+    fresh = asked(rng, 30, 4)
+    without = Pilot.from_arrays(
+        {"a": fresh.array[:, 0], "b": fresh.array[:, 1]}, prompt_id=fresh.prompt_index
+    )
+    for call in (lambda: evaluate(without, solution), lambda: choose(without, solution)):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert "'audience'" in str(caught.value)
+        assert "audience=children" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    adults = fresh.select(np.asarray(fresh.table["audience"]) == "adults")
+    judged = evaluate(choose(adults, solution), solution)
+    row = judged["a @ audience=children"]
+    assert math.isnan(row.level)
+    assert row.verdict is Verdict.UNDECIDED
+    assert "a @ audience" in str(judged)
+    # A cohort that is only reported may be left out.
+    free = solve(asked(rng, 60, 4), Palette({"a": "+0.1"}, cohorts={CHILDREN: {"b": "free"}}))
+    assert "b @ audience=children" not in evaluate(choose(without, free), free)

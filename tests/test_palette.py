@@ -123,11 +123,27 @@ def test_a_signed_number_is_a_level_unless_a_plus_makes_it_an_offset():
         ("== reach 50%", ValueError, 'takes ">=" or "<=", got \'== reach 50%\''),
         ("x0", ValueError, "x takes a positive finite factor, got 0"),
         ("x-1", ValueError, "x takes a positive finite factor, got -1"),
-        ("max", ValueError, '"max" is not in this release'),
-        (">= max", ValueError, '"max" is not in this release'),
-        ("P(< -2) <= 0.02", ValueError, "a tail, P(...), is not in this release"),
-        ("q80 @ audience=children", ValueError, "a cohort, @, is not in this release"),
-        (["keep", "<= 3"], ValueError, "several entries on one value are not in this release"),
+        (">= max", ValueError, "got '>= max'"),
+        ("P(< 0) max", ValueError, 'a tail asks "<=" or ">="'),
+        ("q80 @ audience=children", ValueError, "a cohort stands in cohorts, "),
+        ([], ValueError, "a list must hold at least one entry, got none"),
+        ([["keep"]], TypeError, "got list: ['keep']"),
+        (["keep", "much"], ValueError, "got 'much'"),
+        ("P(< -2)", ValueError, "a tail asks \"<=\" or \">=\" of a share"),
+        ("P(-2) <= 0.02", ValueError, "a tail asks"),
+        ("P(= -2) <= 0.02", ValueError, "a tail asks"),
+        ("P(< -2) 0.02", ValueError, "got 'P(< -2) 0.02'"),
+        ("P(< -2) < 0.02", ValueError, "a tail asks"),
+        ("P(< -2) == 0.02", ValueError, "a tail asks"),
+        ("P(< keep) <= 0.02", ValueError, "a tail asks"),
+        ("P(< -2) <= q80", ValueError, "a tail asks"),
+        ("P(< -2) <= q80 within", ValueError, "a tail asks"),
+        ("P(< -2) <= free", ValueError, "a tail asks"),
+        (">= P(< -2) <= 0.02", ValueError, "an entry is"),
+        ("P(< -2) <= 2", ValueError, "a share must be a finite number from 0 to 1, got 'P(< -2) <= 2'"),
+        ("P(< -2) <= -0.1", ValueError, "a share must be a finite number from 0 to 1"),
+        ("P(< q101) <= 0.1", ValueError, "q takes a percentage from 0 to 100, got 101"),
+        ("P(< 1e999) <= 0.1", ValueError, "a finite number, got inf"),
     ],
 )
 def test_refuses_in_one_line(entry, error, says):
@@ -145,12 +161,20 @@ def test_refuses_in_one_line(entry, error, says):
         (lambda: Palette("q80"), TypeError, "got str"),
         (lambda: Palette({1: "q80"}), TypeError, "got 1"),
         (lambda: Palette({"": "q80"}), TypeError, "got ''"),
+        (lambda: Palette({"v": 1}, cohorts={"a=b": {}}), ValueError, "a=b needs at least one entry"),
+        (lambda: Palette({"v": 1}, cohorts={"a": {"v": 1}}), ValueError, "COLUMN=ENTRY, such as"),
+        (lambda: Palette({"v": 1}, cohorts={"a=": {"v": 1}}), ValueError, "COLUMN=ENTRY, such as"),
+        (lambda: Palette({"v": 1}, cohorts={1: {"v": 1}}), TypeError, "COLUMN=ENTRY, got 1"),
+        (lambda: Palette({"v": 1}, cohorts=["a=b"]), TypeError, "got list"),
+        (lambda: Palette({"v": 1}, cohorts={"a=b": "q80"}), TypeError, "the cohort a=b maps names"),
         (
-            lambda: Palette({"v": 1}, cohorts={"a=b": {}}),
+            lambda: Palette({}, cohorts={"a=b": {"v": "much"}}),
             ValueError,
-            "cohorts is not in this release",
+            "palette.cohorts['a=b']['v']: an entry is",
         ),
-        (lambda: Palette({"v": 1}, kl=0.5), ValueError, "kl is not in this release, got 0.5"),
+        (lambda: Palette({"v": 1}, kl=0.5), ValueError, 'kl is the budget of an entry "max", got 0.5'),
+        (lambda: Palette({"v": "max"}, kl=0), ValueError, "kl must be a number of nats above 0, got 0"),
+        (lambda: Palette({"v": "max"}, kl=np.inf), ValueError, "kl must be a number of nats above 0, got inf"),
     ],
 )
 def test_refuses_what_is_not_a_palette(call, error, says):
@@ -397,6 +421,6 @@ def test_the_entries_of_the_page_can_be_read():
         if row.startswith("| `")
         for entry in re.findall("`([^`]+)`", row.split("|")[1])
     ]
-    assert len(entries) == 11
+    assert len(entries) == 13
     for entry in entries:
         parse("v", entry.strip('"'))

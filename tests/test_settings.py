@@ -160,3 +160,46 @@ def test_no_toml_and_no_file(tmp_path: Path) -> None:
         read_settings(study(tmp_path, "model = = 3"))
     with pytest.raises(FileNotFoundError, match="no such study"):
         read_settings(tmp_path / "other.toml")
+
+
+COHORTS = WHOLE.replace(
+    "[palettes.plain]",
+    """[palettes.careful]
+diversity = ["keep", "P(< 0.5) <= 0.1"]
+[palettes.careful.cohorts."audience=children"]
+tone = ["q90", "P(< -1) <= 0.02"]
+
+[palettes.plain]""",
+)
+
+
+def test_a_palette_holds_lists_tails_and_cohorts(tmp_path: Path) -> None:
+    palette = read_settings(study(tmp_path, COHORTS)).palettes["careful"]
+    assert palette.entries == {"diversity": ["keep", "P(< 0.5) <= 0.1"]}
+    assert palette.cohorts == {"audience=children": {"tone": ["q90", "P(< -1) <= 0.02"]}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            '"audience=children"',
+            '"reader=child"',
+            "[palettes.careful.cohorts] reader must be among [prompts] columns",
+        ),
+        ('"audience=children"', "audience", "[palettes.careful] cohorts must name each as COLUMN=ENTRY"),
+        ("tone = [", "toxicity = [", "[palettes.careful] toxicity is a check: measured, never optimised"),
+        ('"q90"', '"much"', "[palettes.careful] palette.cohorts['audience=children']['tone']: an entry is"),
+        (
+            "P(< -1) <= 0.02",
+            "P(< -1) = 0.02",
+            "[palettes.careful] palette.cohorts['audience=children']['tone']: a tail",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_cohort_is_named(tmp_path: Path, old: str, new: str, line: str) -> None:
+    assert old in COHORTS
+    with pytest.raises(ValueError) as refused:
+        read_settings(study(tmp_path, COHORTS.replace(old, new)))
+    assert line in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -171,8 +171,9 @@ def test_a_solution_prints_what_was_asked_and_what_is_had() -> None:
     assert lines[4].split()[:3] == ["tone", "<=", "0.5"]
     assert lines[5].split()[:2] == ["care", "free"]
     assert re.fullmatch(
-        r"prompt mode, k = 4, 30 prompts, KL 0\.\d{3} nats \(3\.\d of 4 candidates in play\)", lines[-1]
+        r"prompt mode, k = 4, 30 prompts, KL 0\.\d{3} nats \(3\.\d of 4 candidates in play\)", lines[-2]
     )
+    assert re.fullmatch(r"tone: slack of 0\.586, 3\.\d standard errors; its weight stays 0 \(95 %\)", lines[-1])
     assert max(map(len, lines)) <= 100
 
 

@@ -311,3 +311,26 @@ def test_a_model_and_rewards_named_in_the_file(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "run" / "pilot" / "part-00001.parquet").read_bytes() == (
         tmp_path / "kept.parquet"
     ).read_bytes()
+
+
+def test_a_cohort_and_a_tail_from_the_file_to_an_evaluation(tmp_path: Path) -> None:
+    more = """
+[palettes.careful]
+variety = "P(< 0.7) <= x0.8"
+[palettes.careful.cohorts."audience=children"]
+goats = "reach 50%"
+"""
+    run = study(write(tmp_path, TEXT + more))
+    run.sample(quiet=True)
+    run.score(quiet=True)
+    solution = run.solve("careful")
+    assert solution.features[:3] == ("variety", "P(variety < 0.7)", "goats @ audience=children")
+    answers = run.decode("careful")
+    chance = np.asarray(answers.table["probability"])
+    judged = run.evaluate("careful")
+    child = np.asarray(answers.table["audience"]) == "children"
+    goat = np.asarray(answers.table["goats"])
+    expected = (chance * goat)[child].sum() / chance[child].sum()
+    assert judged["goats @ audience=children"].level == pytest.approx(expected)
+    assert judged["goats @ audience=children"].verdict is not None
+    assert Evaluation.load(run.folder / "evaluation" / "decoding" / "careful.json").rows == judged.rows

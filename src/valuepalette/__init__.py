@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from valuepalette.adjusting import Adjusted, adjust
     from valuepalette.collecting import sample, score
     from valuepalette.decoding import Answers, Decoder, choose
     from valuepalette.dual import Status
@@ -22,16 +23,21 @@ if TYPE_CHECKING:
     from valuepalette.evaluation import Evaluation, evaluate
     from valuepalette.example import example_pilot
     from valuepalette.palette import Palette
+    from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
+    from valuepalette.pricing import Price, Sensitivity
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
+    from valuepalette.sequencing import Ascent, solve_sequentially
     from valuepalette.solving import Infeasible, Solution, levels, reach, solve
     from valuepalette.study import Study
 
     __version__: str
 
 __all__ = [
+    "Adjusted",
     "Answers",
+    "Ascent",
     "Candidate",
     "Column",
     "Decoder",
@@ -41,13 +47,17 @@ __all__ = [
     "Message",
     "Palette",
     "Pilot",
+    "Price",
     "Prompt",
     "Reward",
+    "Robustness",
     "Sampling",
+    "Sensitivity",
     "Solution",
     "Status",
     "Study",
     "__version__",
+    "adjust",
     "choose",
     "evaluate",
     "example_pilot",
@@ -56,12 +66,15 @@ __all__ = [
     "open_reward",
     "reach",
     "read_prompts",
+    "robustness",
     "sample",
     "score",
     "solve",
+    "solve_sequentially",
 ]
 
 _MODULES = {
+    "adjusting": ("Adjusted", "adjust"),
     "collecting": ("sample", "score"),
     "decoding": ("Answers", "Decoder", "choose"),
     "dual": ("Status",),
@@ -70,9 +83,12 @@ _MODULES = {
     "evaluation": ("Evaluation", "evaluate"),
     "example": ("example_pilot",),
     "palette": ("Palette",),
+    "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
+    "pricing": ("Price", "Sensitivity"),
     "rewards": ("Column", "Reward"),
     "rewards.opening": ("open_reward",),
+    "sequencing": ("Ascent", "solve_sequentially"),
     "solving": ("Infeasible", "Solution", "levels", "reach", "solve"),
     "study": ("Study",),
 }

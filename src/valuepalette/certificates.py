@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from valuepalette.dual import Certificate, Status, optimise
-from valuepalette.palette import Resolved
+from valuepalette.features import Feature, Resolved
 from valuepalette.tilting import Array, Groups, prompt_support, spread
 
-__all__ = ["certificate_sentence"]
+__all__ = ["certificate_sentence", "reported"]
+
+
+def reported(
+    groups: Groups, resolved: Resolved, certificate: Certificate
+) -> tuple[Groups, Resolved, Certificate]:
+    """The same statement about the levels that a user reads: of a cohort, among its own prompts.
+
+    L ↦ anchor + L / P(C) by feature; d shrinks as the levels grow, so that dᵀL says the same. What does not look at
+    levels, such as the features' specs, stays.
+    """
+    if not resolved.columns:
+        return groups, resolved, certificate
+    values = resolved.reported(np.zeros(len(resolved.features))) + resolved.factor * groups.values
+    bounds = replace(
+        resolved, lower=resolved.reported(resolved.lower), upper=resolved.reported(resolved.upper)
+    )
+    groups = Groups(values, groups.starts, groups.weights)
+    d = certificate.direction / resolved.factor
+    size = float(np.abs(d).sum())
+    if not size:
+        gap = float((bounds.lower - bounds.upper).max())
+        return groups, bounds, replace(certificate, asked=gap, gap=gap)
+    d = d / size
+    asked, gap, se = _asked(bounds, d), certificate.gap / size, certificate.se / size
+    return groups, bounds, replace(certificate, direction=d, asked=asked, reach=asked - gap, gap=gap, se=se)
 
 
 def certificate_sentence(
@@ -19,18 +46,23 @@ def certificate_sentence(
     It speaks of the pilot at hand and of nothing beyond it. The combination is rounded no further than the proof
     bears, and the figures are those of the rounded one, so that the sentence is true as it stands.
     """
-    for name, lower, upper in zip(resolved.features, resolved.lower, resolved.upper, strict=True):
+    for i, (lower, upper) in enumerate(zip(resolved.lower, resolved.upper, strict=True)):
         if lower > upper:
             digits = _digits(lower, upper)
-            least, most = f"{lower:.{digits}f}", f"{upper:.{digits}f}"
-            return f"The bounds on {name} contradict each other: at least {least} and at most {most}."
+            least, most = f"at least {lower:.{digits}f}", f"at most {upper:.{digits}f}"
+            if all(resolved.sources[i]):
+                least, most = (
+                    f'"{entry}" asks for {end}'
+                    for entry, end in zip(resolved.sources[i], (least, most), strict=True)
+                )
+            return f"The bounds on {resolved.features[i]} contradict each other: {least} and {most}."
     d = _rounded(groups, resolved, certificate, joint, block)
     reach, asked = _alone(groups, d, joint, block), _asked(resolved, d)
     named = sorted(np.flatnonzero(d), key=lambda i: -abs(d[i]))
     side = -1.0 if len(named) == 1 and d[named[0]] < 0 else 1.0
     limit, asks = _limit(side * reach, side * asked, side), f"{side * asked:.{_digits(reach, asked)}f}"
     what = _combination([float(d[i]) for i in named], [resolved.features[i] for i in named])
-    error = "" if np.isnan(se) or se == 0 else f" (standard error of the gap {se:.2g})"
+    error = "" if np.isnan(se) or se <= 1e-9 * certificate.gap else f" (standard error of the gap {se:.2g})"
     sizes = groups.sizes
     if joint:
         choosing = f"Re-weighting these {len(groups.values):,} answers"
@@ -39,7 +71,9 @@ def certificate_sentence(
         of = f"{k} candidates" if sizes.max() == k else f"k = {k} of these {_count(groups)} candidates"
         prompts = f"these {len(sizes):,} prompts" if len(sizes) > 1 else "this one prompt"
         choosing = f"Choosing among {of}, on {prompts}"
-    cannot = f"cannot average {'above' if side > 0 else 'below'} {limit}; the palette asks {asks}{error}."
+    share = len(named) == 1 and resolved.specs[named[0]].tail is not None
+    go = ("rise above", "fall below") if share else ("average above", "average below")
+    cannot = f"cannot {go[0] if side > 0 else go[1]} {limit}; the palette asks {asks}{error}."
     return f"{choosing}, {what} {cannot} {_cause(groups, resolved, joint=joint, block=block)}"
 
 
@@ -93,7 +127,7 @@ def _cause(groups: Groups, resolved: Resolved, *, joint: bool, block: int | None
             unit = np.zeros(m)
             unit[i] = side
             if np.isfinite(bound) and side * bound > _alone(groups, unit, joint, block):
-                return _beyond(groups, unit, name, float(bound), joint, block)
+                return _beyond(groups, unit, name, resolved.specs[i], float(bound), joint, block)
     if not joint and block is not None and groups.sizes.min() > block:
         every = optimise(groups, resolved.lower, resolved.upper)
         if every.status is not Status.INFEASIBLE:
@@ -111,10 +145,16 @@ def _alone(groups: Groups, direction: Array, joint: bool, block: int | None) -> 
     return float(groups.weights @ prompt_support(groups, direction, block))
 
 
-def _beyond(groups: Groups, direction: Array, name: str, bound: float, joint: bool, block: int | None) -> str:
+def _beyond(
+    groups: Groups, direction: Array, name: str, spec: Feature, bound: float, joint: bool, block: int | None
+) -> str:
     side = float(direction.sum())
     best = float((groups.values @ direction).max())
+    if spec.cohort is not None:
+        best = side * (spec.anchor + (side * best - spec.anchor) * spec.share)
     none = f"no answer of the pilot is as {'high' if side > 0 else 'low'} as {bound:.{_digits(best, side * bound)}f}."
+    if spec.tail is not None:
+        none = f"{'no' if side > 0 else 'every'} answer of the pilot is {_words(spec.tail)}."
     if joint:
         return f"{name} alone is beyond reach: {none}"
     most = _alone(groups, direction, joint, block)
@@ -126,9 +166,33 @@ def _beyond(groups: Groups, direction: Array, name: str, bound: float, joint: bo
                 return f"{alone}: k is too small, k = {k} would reach it."
         most = _alone(groups, direction, joint, smallest)
         alone += f", with k = {smallest} at {_limit(side * most, bound, side)}"
+    if spec.tail is not None:
+        # Of the k that the last figure is for; None where these are all candidates.
+        k = None if block is None else max(block, smallest)
+        k = None if k == groups.sizes.max() else k
+        return f"{alone}: {_share(spec, side, k)}"
     if best < side * bound:
         return f"{alone}: {none}"
     return f"{alone}: prompts differ, and even the best answer to each averages no more."
+
+
+def _share(spec: Feature, side: float, k: int | None) -> str:
+    """Why a share goes no further: prompts whose candidates, or k drawn from them, are all bad, or none good."""
+    tail = _words(spec.tail or ("<", 0.0))
+    prompts = "prompts" if spec.cohort is None else "cohort's prompts"
+    if k is None:
+        where = "that share" if side < 0 else "the rest"
+        return (
+            f"on {where} of the {prompts} {'all candidates are' if side < 0 else 'no candidate is'} {tail}."
+        )
+    drawn = f"k = {k} candidates drawn"
+    return f"{f'so often all {drawn} are' if side < 0 else f'else none of the {drawn} is'} {tail}."
+
+
+def _words(tail: tuple[str, float]) -> str:
+    """`below -2`."""
+    words = {"<": "below", "<=": "at or below", ">": "above", ">=": "at or above"}
+    return f"{words[tail[0]]} {tail[1]:.4g}"
 
 
 def _limit(limit: float, asked: float, side: float) -> str:

@@ -161,7 +161,8 @@ def solve(
     palette
         A palette of the study; may be given several times. All of them where none is named.
     ask
-        What is asked of a value of the pilot, "humor=q60" or "length <= 60"; may be given several times.
+        What is asked of a value of the pilot, "humor=q60", "length <= 60", "humor=P(< -2) <= 0.02" or, of some of
+        the prompts, "humor @ audience=children = q95"; may be given several times, also of one value.
     candidates
         How many candidates the decoder will draw, or "limit" for fine-tuning; the pilot's number where not given.
     mode
@@ -368,19 +369,19 @@ def _evaluate(source: Path, solution: Path) -> Evaluation:
 
 
 def _palette(asks: Sequence[str]) -> Palette:
-    """`humor=q60`, `humor = >= q60` or `length <= 60`, one entry each."""
+    """`humor=q60`, `humor = >= q60`, `length <= 60` or `humor @ audience=children = q95`, one entry each."""
     from valuepalette.palette import Palette
 
-    entries: dict[str, str] = {}
+    entries: dict[str, list[str]] = {}
+    cohorts: dict[str, dict[str, list[str]]] = {}
     for ask in asks:
-        match = re.fullmatch(r"\s*([^=<>]+?)\s*(>=|<=|==|=)\s*(.+?)\s*", ask)
+        match = re.fullmatch(r"\s*([^=<>@]+?)\s*(?:@\s*([^=<>]+=[^=<>]+?)\s*)?(>=|<=|==|=)\s*(.+?)\s*", ask)
         if match is None:
             raise ValueError(f'--ask must be NAME=ENTRY, such as "humor=q60", got {ask!r}')
-        name, relation, entry = match.groups()
-        if name in entries:
-            raise ValueError(f"--ask must name a value once, got {name} twice")
-        entries[name] = entry if relation == "=" else f"{relation} {entry}"
-    return Palette(entries)
+        name, cohort, relation, entry = match.groups()
+        of = entries if cohort is None else cohorts.setdefault(cohort, {})
+        of.setdefault(name, []).append(entry if relation == "=" else f"{relation} {entry}")
+    return Palette(entries, cohorts=cohorts)
 
 
 def _candidates(given: str | None) -> int | str | None:

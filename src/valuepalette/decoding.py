@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from valuepalette.dual import Status
 from valuepalette.engines import Candidate, Engine, Prompt, Sampling
+from valuepalette.features import Feature
 from valuepalette.folders import differences, plain
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.progress import Progress
@@ -112,12 +113,17 @@ class Decoder:
         """An answer to each prompt, with the candidates it was chosen from.
 
         Candidates depend on (seed, prompt, index), the draw on (seed, prompt): equal prompts get equal answers.
-        `columns` gives one entry per prompt; `shard` prompts are sampled and scored at a time.
+        `columns` gives one entry per prompt, those that the solution's cohorts are cut by among them; `shard` prompts
+        are sampled and scored at a time.
         """
         if isinstance(prompts, str) or not len(prompts):
             raise ValueError("prompts must be a list of at least one text or conversation")
         if shard < 1:
             raise ValueError(f"shard must be at least 1, got {shard}")
+        for name, entries in (columns or {}).items():
+            if len(entries) != len(prompts):
+                raise ValueError(f"columns[{name!r}] must have {len(prompts)} entries, got {len(entries)}")
+        _check_columns(self.solution, columns or ())
         k, drawn = self.candidates, list[list[Candidate]]()
         with Progress("sampling", len(prompts), quiet=quiet) as progress:
             for first in range(0, len(prompts), shard):
@@ -211,6 +217,7 @@ def choose(
     """
     k = _candidates(solution, candidates)
     _check_measured(solution, pilot.values)
+    _check_columns(solution, pilot.table.column_names)
     found = _differences(solution, pilot.metadata, k)
     if found and not allow_mismatch:
         raise ValueError(_refusal(found))
@@ -263,25 +270,43 @@ def _by_candidate(pilot: Pilot) -> NDArray[np.intp]:
 
 def _features(pilot: Pilot, solution: Solution) -> tuple[Array, NDArray[np.bool_]]:
     """The solution's features of each row, and which were measured: one without weight may be left out, as 0."""
-    absent = [name for name in solution.features if name not in pilot.values]
-    values = np.column_stack([pilot.array, np.zeros((pilot.rows, len(absent)))])
-    features = solution.resolved.features_of(values, [*pilot.values, *absent])
-    return features, np.array([name not in absent for name in solution.features])
+    resolved = solution.resolved
+    known = [name for name in resolved.columns if name in pilot.table.column_names]
+    columns = {name: pilot.column(name)[pilot.prompt_index] for name in known}
+    measured = resolved.measured(pilot.values, columns)
+    features = resolved.features_of(pilot.array, pilot.values, columns, partial=True)
+    return np.where(measured, features, 0.0), measured
+
+
+def _needed(solution: Solution) -> list[Feature]:
+    """The features with a bound or a weight."""
+    asked = [text != "free" for text in solution.resolved.asked]
+    each = zip(solution.resolved.specs, asked, solution.weights.array, strict=True)
+    return [spec for spec, bound, weight in each if bound or weight]
 
 
 def _check_measured(solution: Solution, measured: Mapping[str, object] | Sequence[str]) -> None:
     """Every feature with a bound or a weight must be measured."""
     if solution.status is Status.INFEASIBLE:
         raise ValueError("solution must be of a palette that can be had, got INFEASIBLE")
-    asked = np.array([text != "free" for text in solution.resolved.asked]) | (solution.weights.array != 0)
-    absent = [
-        name for name, needed in zip(solution.features, asked, strict=True) if needed and name not in measured
-    ]
-    if absent:
+    values = dict.fromkeys(spec.value for spec in _needed(solution))
+    if absent := [name for name in values if name not in measured]:
         raise ValueError(
             f"rewards must measure what the solution asks of; {', '.join(absent)} is not among "
             f"{', '.join(measured) or 'none'}"
         )
+
+
+def _check_columns(solution: Solution, columns: Iterable[str]) -> None:
+    """Where a cohort is asked of, a decoder must know which prompts belong to it."""
+    have = list(columns)
+    for spec in _needed(solution):
+        if spec.cohort and spec.cohort[0] not in have:
+            column, member = spec.cohort
+            raise ValueError(
+                f"columns must hold {column!r}, an entry for each prompt, since the solution asks of the cohort "
+                f"{column}={member}, got {', '.join(have) or 'none'}"
+            )
 
 
 def _candidates(solution: Solution, asked: int | None) -> int:
@@ -344,7 +369,9 @@ def _warn_of_unrecorded(solution: Solution, measured: Mapping[str, object]) -> N
     parts = [part for part in ("model", "sampling") if not recorded.get(part)]
     rewards = recorded.get("rewards") or {}
     parts += [
-        f"the reward of {name}" for name in solution.features if name in measured and name not in rewards
+        f"the reward of {name}"
+        for name in dict.fromkeys(spec.value for spec in solution.resolved.specs)
+        if name in measured and name not in rewards
     ]
     if parts:
         warnings.warn(

@@ -17,6 +17,7 @@ from statistics import NormalDist
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from valuepalette.folders import differences, plain, read_json, write_json
 from valuepalette.judging import Choices, Verdict, errors, judge, wins
@@ -198,7 +199,8 @@ def evaluate(
     ties        count "half" in win rates, or "lose" (the paper's rule)
     checks      values that are a second opinion; those that the solution does not know are
 
-    With s_g the expected level of prompt g, on M prompts and a solution found on N, se² = Var_g(s_g) (1/N + 1/M).
+    With s_g the expected level of prompt g, on M prompts and a solution found on N, se² = Var_g(s_g) (1/N + 1/M); of a
+    cohort, M and N are its own prompts.
     A bound c is *met* if the interval ends no lower than c − tolerance; else *missed* if it ends below c; else
     *undecided*. A number is a level, and judged by the level. Any other entry is relative to what the base model
     does, so it is judged by the gain, against c less the pilot's base level: which prompts were drawn moves both
@@ -238,11 +240,11 @@ def evaluate(
             stacklevel=2,
         )
 
-    ours, drawn = _choices(pilot, names), _drawn(pilot, names)
+    ours, drawn = _choices(pilot, solution, names), _drawn(pilot, solution, names)
     weighed = "probability" in pilot.table.column_names
     theirs: Choices | None = None
     if other is not None:
-        theirs = _matched(_choices(other, names), other, pilot)
+        theirs = _matched(_choices(other, solution, names), other, pilot)
     elif weighed or "drawn" in pilot.table.column_names:
         theirs = ours.even()
     unknown_by_prompt = np.full_like(ours.levels, np.nan)
@@ -252,21 +254,28 @@ def evaluate(
         won = wins(ours, None if other is None else theirs, 0.5 if ties == "half" else 0.0)
 
     a = pilot.groups(solution.weighting).weights
-    M, N = 1 / float(a @ a), solution.prompts
-    level = a @ ours.levels
-    variance = M * errors(ours.levels, a) ** 2
-    gain_variance = M * errors(ours.levels - base_levels, a) ** 2
+    shares, counted = _cohorts(pilot, solution, names)
+    there = a @ counted
+    among = a[:, None] * counted / np.where(there > 0, there, np.nan)
+
+    def mean(by_prompt: Array) -> Array:
+        return (among * by_prompt).sum(axis=0)
+
+    M, N = 1 / (among * among).sum(axis=0), solution.prompts * shares
+    level = mean(ours.levels)
+    variance = M * errors(ours.levels, among) ** 2
+    gain_variance = M * errors(ours.levels - base_levels, among) ** 2
     columns = {
         "level": level,
         "se": np.sqrt(variance * (1 / M + 1 / N)),
-        "drawn": a @ drawn,
-        "drawn_se": np.sqrt(errors(drawn, a) ** 2 + variance / N),
-        "base": a @ base_levels,
-        "gain": a @ (ours.levels - base_levels),
+        "drawn": mean(drawn),
+        "drawn_se": np.sqrt(errors(drawn, among) ** 2 + variance / N),
+        "base": mean(base_levels),
+        "gain": mean(ours.levels - base_levels),
         "gain_se": np.sqrt(gain_variance * (1 / M + 1 / N)),
-        "quantile": np.full(len(names), np.nan) if theirs is None else a @ theirs.below(level),
-        "win_rate": a @ won,
-        "win_rate_se": errors(won, a),
+        "quantile": np.full(len(names), np.nan) if theirs is None else mean(theirs.below(level)),
+        "win_rate": mean(won),
+        "win_rate_se": errors(won, among),
     }
     deviations = NormalDist().inv_cdf(0.5 + confidence / 2)
     rows: list[Measured] = []
@@ -275,11 +284,14 @@ def evaluate(
         row = Measured(name=name, check=True, **numbers)
         if name in solution.features:
             at = solution.features.index(name)
-            quantile = float(np.interp(row.level, solution.resolved.quantiles[at], GRID))
-            row = replace(row, check=name in checks, promised=solution.levels[name], quantile=quantile)
-            by_gain = _is_relative(solution, name) and not math.isnan(row.gain)
-            v = float((gain_variance if by_gain else variance)[i])
-            row = _judged(row, solution, at, by_gain, v, tolerance, deviations, M)
+            # A share has no rank among zeros and ones.
+            tail = solution.resolved.specs[at].tail is not None
+            quantile = math.nan if tail else np.interp(row.level, solution.resolved.quantiles[at], GRID)
+            row = replace(row, check=name in checks, promised=solution.levels[name], quantile=float(quantile))
+            sample = _Sample(
+                float(variance[i]), float(gain_variance[i]), float(M[i]), float(N[i]), float(there[i])
+            )
+            row = _judged(row, solution, at, sample, tolerance, deviations)
         rows.append(row)
     kl = np.log(pilot.sizes) - ours.entropy
     return Evaluation(
@@ -287,7 +299,7 @@ def evaluate(
         prompts=pilot.prompts,
         own_prompts=own,
         candidates=pilot.candidates,
-        pilot_prompts=N,
+        pilot_prompts=solution.prompts,
         kl=float(a @ kl) if weighed else math.nan,
         kl_se=float(errors(kl[:, None], a)[0]) if weighed else math.nan,
         effective=float(np.exp(a @ ours.entropy)) if weighed else math.nan,
@@ -298,71 +310,109 @@ def evaluate(
     )
 
 
-def _is_relative(solution: Solution, name: str) -> bool:
-    """Whether the entry speaks of what the base model does; all but numbers do."""
-    ask = parse(name, solution.asked[name])
-    return ask is not None and not isinstance(ask.quantity, Level)
+@dataclass(frozen=True)
+class _Sample:
+    """What stands behind a level: the variance of one prompt's level, and of its gain; on how many prompts of the
+    answers and of the pilot; and what share of the answers' prompts those are."""
+
+    variance: float
+    gain_variance: float
+    prompts: float
+    pilot_prompts: float
+    share: float
+
+
+def _is_relative(entry: str) -> bool:
+    """Whether an entry speaks of what the base model does; all but numbers do."""
+    return any(not isinstance(ask.quantity, Level) for ask in parse("value", entry or "free"))
 
 
 def _judged(
-    row: Measured,
-    solution: Solution,
-    at: int,
-    by_gain: bool,
-    variance: float,
-    tolerance: float,
-    deviations: float,
-    prompts: float,
+    row: Measured, solution: Solution, at: int, sample: _Sample, tolerance: float, deviations: float
 ) -> Measured:
-    """The row of a feature with its verdict; `variance` is of one prompt's level, or gain."""
+    """The row of a feature with its verdict: that on its worse bound."""
+    resolved = solution.resolved
     lower, upper = float(solution.lower[at]), float(solution.upper[at])
-    start = float(solution.resolved.base[at])
-    allowed = tolerance * float(solution.spread[at])
-    verdict, needed = judge(
-        row.gain if by_gain else row.level,
-        variance,
-        lower - start if by_gain else lower,
-        upper - start if by_gain else upper,
-        tolerance=allowed,
-        deviations=deviations,
-        prompts=prompts,
-        pilot_prompts=solution.prompts,
-    )
-    row = replace(row, asked=solution.resolved.asked[at], lower=lower, upper=upper)
-    if verdict is None:
-        return row
-    target = lower if math.isfinite(lower) else upper
-    return replace(
-        row,
-        to_gain=target - start,
-        tolerance=allowed,
-        judged_by="gain" if by_gain else "level",
-        verdict=verdict,
-        needed=needed,
-    )
+    row = replace(row, asked=resolved.asked[at], lower=lower, upper=upper)
+    start = solution.base[row.name]
+    # Inside a cohort a feature spreads as its value does, P(C) of all.
+    allowed = tolerance * float(solution.spread[at]) * math.sqrt(resolved.factor[at])
+    found: list[Measured] = []
+    for bound, entry, low, high in (
+        (lower, resolved.sources[at][0], lower, math.inf),
+        (upper, resolved.sources[at][1], -math.inf, upper),
+    ):
+        by_gain = _is_relative(entry) and not math.isnan(row.gain)
+        verdict, needed = judge(
+            row.gain if by_gain else row.level,
+            sample.gain_variance if by_gain else sample.variance,
+            low - start if by_gain else low,
+            high - start if by_gain else high,
+            tolerance=allowed,
+            deviations=deviations,
+            prompts=sample.prompts,
+            pilot_prompts=sample.pilot_prompts,
+        )
+        if verdict is None:
+            continue
+        found.append(
+            replace(
+                row,
+                to_gain=bound - start,
+                tolerance=allowed,
+                judged_by="gain" if by_gain else "level",
+                verdict=verdict,
+                needed=math.ceil(needed / sample.share) if math.isfinite(needed) else needed,
+            )
+        )
+    worst = {Verdict.MISSED: 0, Verdict.UNDECIDED: 1, Verdict.MET: 2}
+    return min(found, key=lambda one: (worst[one.verdict or Verdict.MET], -one.needed), default=row)
 
 
 def _names(pilot: Pilot, solution: Solution) -> list[str]:
     """The solution's features that were measured, then the answers' other values."""
-    asked = dict(zip(solution.features, solution.resolved.asked, strict=True))
-    if absent := [name for name, text in asked.items() if text != "free" and name not in pilot.values]:
+    resolved = solution.resolved
+    measured = dict(
+        zip(solution.features, resolved.measured(pilot.values, pilot.table.column_names), strict=True)
+    )
+    for name, spec, text in zip(solution.features, resolved.specs, resolved.asked, strict=True):
+        if text == "free" or measured[name]:
+            continue
+        if spec.value in pilot.values and spec.cohort:
+            raise ValueError(
+                f"answers must have the column {spec.cohort[0]!r}, since the solution asks of the cohort "
+                f"{spec.cohort[0]}={spec.cohort[1]}, got {', '.join(pilot.columns) or 'none'}"
+            )
         raise ValueError(
-            f"answers must be scored by what the solution asks of; {', '.join(absent)} is not among "
+            f"answers must be scored by what the solution asks of; {spec.value} is not among "
             f"{', '.join(pilot.values) or 'none'}"
         )
-    known = [name for name in solution.features if name in pilot.values]
-    return known + [name for name in pilot.values if name not in asked]
+    known = [name for name in solution.features if measured[name]]
+    return known + [name for name in pilot.values if name not in solution.features]
 
 
-def _values(pilot: Pilot, names: Sequence[str]) -> Array:
-    """Shape (n, m); nan where the table does not have a value."""
-    absent = [name for name in names if name not in pilot.values]
-    whole = np.column_stack([pilot.array, np.full((pilot.rows, len(absent)), np.nan)])
-    have = [*pilot.values, *absent]
-    return whole[:, [have.index(name) for name in names]]
+def _cohorts(pilot: Pilot, solution: Solution, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_]]:
+    """Of each name, the share of the solution's prompts that it is about, and which of these prompts: (m,), (M, m)."""
+    specs = dict(zip(solution.features, solution.resolved.specs, strict=True))
+    shares, counted = np.ones(len(names)), np.ones((pilot.prompts, len(names)), bool)
+    for i, name in enumerate(names):
+        if (spec := specs.get(name)) is not None and spec.cohort:
+            shares[i] = spec.share
+            counted[:, i] = spec.inside({spec.cohort[0]: pilot.column(spec.cohort[0])}, pilot.prompts)
+    return shares, counted
 
 
-def _choices(pilot: Pilot, names: Sequence[str]) -> Choices:
+def _values(pilot: Pilot, solution: Solution, names: Sequence[str]) -> Array:
+    """What levels are averages of, shape (n, m); nan where the table does not have it."""
+    numbers = solution.resolved.numbers_of(pilot.array, pilot.values)
+    have = dict(zip(pilot.values, pilot.array.T, strict=True)) | dict(
+        zip(solution.features, numbers.T, strict=True)
+    )
+    none = np.full(pilot.rows, np.nan)
+    return np.column_stack([have.get(name, none) for name in names])
+
+
+def _choices(pilot: Pilot, solution: Solution, names: Sequence[str]) -> Choices:
     """The rows of each prompt with their probabilities: recorded; else the drawn row's is one; else all alike."""
     index, columns = pilot.prompt_index, pilot.table.column_names
     if "probability" in columns:
@@ -377,14 +427,14 @@ def _choices(pilot: Pilot, names: Sequence[str]) -> Choices:
             )
     elif "drawn" in columns:
         chance = np.asarray(pilot.table["drawn"]).astype(float)
-        _drawn(pilot, names)
+        _drawn(pilot, solution, names)
     else:
         chance = 1 / pilot.sizes[index]
     order, cuts = pilot.order, pilot.starts[1:-1]
-    return Choices(np.split(_values(pilot, names)[order], cuts), np.split(chance[order], cuts))
+    return Choices(np.split(_values(pilot, solution, names)[order], cuts), np.split(chance[order], cuts))
 
 
-def _drawn(pilot: Pilot, names: Sequence[str]) -> Array:
+def _drawn(pilot: Pilot, solution: Solution, names: Sequence[str]) -> Array:
     """The values of the answers that were drawn, shape (M, m); nan where none is marked."""
     out = np.full((pilot.prompts, len(names)), np.nan)
     if "drawn" in pilot.table.column_names:
@@ -396,7 +446,7 @@ def _drawn(pilot: Pilot, names: Sequence[str]) -> Array:
             raise ValueError(
                 f"drawn must mark one answer for each prompt, got {count[g]} for prompt_id {prompt!r}"
             )
-        out[pilot.prompt_index[marked]] = _values(pilot, names)[marked]
+        out[pilot.prompt_index[marked]] = _values(pilot, solution, names)[marked]
     return out
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from valuepalette.tilting import Array
-from valuepalette.uncertainty import covariance_of_mean
+from valuepalette.uncertainty import errors
 
 __all__ = ["Choices", "Verdict", "errors", "judge", "wins"]
 
@@ -59,15 +59,6 @@ class Choices:
         """The chance that the answer to a prompt lies below `levels` (m,), ties half, shape (M, m)."""
         each = zip(self.chances, self.rows, strict=True)
         return np.array([chance @ _beats(levels - rows, 0.5) for chance, rows in each])
-
-
-def errors(by_prompt: Array, weights: Array) -> Array:
-    """Standard error of Σ_g a_g x_g for each column of x (M, m) on its own; nan with a single prompt.
-
-    >>> errors(np.array([[0.0], [2.0]]), np.array([0.5, 0.5]))
-    array([1.])
-    """
-    return np.array([float(covariance_of_mean(x[:, None], weights)[0, 0]) ** 0.5 for x in by_prompt.T])
 
 
 def wins(ours: Choices, theirs: Choices | None, tie: float) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from valuepalette.tilting import Array, Source, Tilt
 
-__all__ = ["Iterate", "asked", "maximise", "maximise_in_box", "residuals", "separation"]
+__all__ = ["Iterate", "asked", "maximise", "maximise_in_box", "newton_step", "residuals", "separation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def maximise(
     while here.kkt > tol and passes < max_passes:
         if separation(here.weights, here.tilt.support, lower, upper) > max_separation:
             break
-        step, predicted = _step(here, lower, upper, radius)
+        step, predicted = newton_step(here, lower, upper, radius)
         weights = here.weights + step
         if not np.any(weights != here.weights):
             break
@@ -107,7 +107,7 @@ def maximise(
     return Iterate(here.weights, here.tilt, here.residuals, passes)
 
 
-def _step(here: Iterate, lower: Array, upper: Array, radius: float) -> tuple[Array, float]:
+def newton_step(here: Iterate, lower: Array, upper: Array, radius: float) -> tuple[Array, float]:
     """The maximiser of the quadratic model over the sign set within `radius`, and the gain it predicts."""
     weights, levels = here.weights, here.tilt.levels
     # The side whose bound acts: the sign of λ_i, or at zero the sign that the residual asks for.

@@ -2,11 +2,11 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The palette: a small language that says which levels of which values are wanted (docs/palette.md).
 
-    text      parse      an Ask: a value, a relation, a quantity
-    Ask       resolve    a feature, an interval, and the influence of each prompt on the interval's ends
+    text      parse      Asks: a subject (a value, a tail of it, a cohort's), a relation, a quantity
+    Asks      resolve    a feature, an interval, and the influence of each prompt on the interval's ends
 
-The solver knows only the right-hand side. A new kind of entry is a new `Quantity`, or a new kind of feature;
-nothing above this module has to hear of it.
+The solver knows only the right-hand side. A new kind of entry is a new `Quantity`, or a new kind of feature
+(`valuepalette.features`); nothing above these modules has to hear of it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,32 @@ import difflib
 import math
 import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from valuepalette.features import Columns, Feature, Resolved, features_of, member
 from valuepalette.tilting import Array, Groups, prompt_support
 
-__all__ = ["Ask", "Palette", "Quantity", "Resolved", "Scored", "parse", "quantile", "resolve"]
+__all__ = [
+    "Ask",
+    "Cohort",
+    "Palette",
+    "Quantity",
+    "Resolved",
+    "Scored",
+    "Subject",
+    "Tail",
+    "parse",
+    "positive",
+    "quantile",
+    "resolve",
+]
 
 Relation = Literal[">=", "<=", "=="]
 Side = Literal[1, -1]
@@ -97,6 +112,10 @@ class Quantile:
 
     def __str__(self) -> str:
         return f"q{_plain(self.percent)}"
+
+    def of(self, groups: Groups) -> float:
+        """The quantile of the one column of `groups`."""
+        return float(quantile(groups.values[:, 0], groups.row_weights, np.array([self.percent / 100]))[0])
 
     def bound(self, scored: Scored, side: Side) -> Bound:
         share, weights = self.percent / 100, scored.groups.row_weights
@@ -197,15 +216,83 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One entry: the level of `value` shall be at least, at most, or equal to a quantity."""
+class Most:
+    """`max`: as high as the other entries and the palette's budget of KL allow. Solving puts a level in its place."""
+
+    def __str__(self) -> str:
+        return "max"
+
+    def bound(self, scored: Scored, side: Side) -> Bound:
+        return -np.inf, np.zeros_like(scored.means)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """`< -2`: the answers whose value is below −2; of a quantile, below what the pilot says it is."""
+
+    inside: str
+    threshold: Level | Quantile
+
+    def __str__(self) -> str:
+        return f"{self.inside} {self.threshold}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """`audience=children`: the prompts with that entry in that column."""
+
+    column: str
+    member: str
+
+    @classmethod
+    def parse(cls, text: object) -> Cohort:
+        if not isinstance(text, str):
+            raise TypeError(f"cohorts must name each as COLUMN=ENTRY, got {text!r}")
+        column, sign, entry = (part.strip() for part in text.partition("="))
+        if not column or not sign or not entry:
+            raise ValueError(
+                f'cohorts must name each as COLUMN=ENTRY, such as "audience=children", got {text!r}'
+            )
+        return cls(column, entry)
+
+    def __str__(self) -> str:
+        return f"{self.column}={self.member}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an entry speaks of: a value, or the share of answers in its tail; of all prompts or of a cohort.
+
+    >>> print(Subject("humor", Tail("<", Level(-2.0)), Cohort("audience", "children")))
+    P(humor < -2) @ audience=children
+    """
 
     value: str
+    tail: Tail | None = None
+    cohort: Cohort | None = None
+
+    def __str__(self) -> str:
+        name = self.value if self.tail is None else f"P({self.value} {self.tail})"
+        return name if self.cohort is None else f"{name} @ {self.cohort}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One entry: the level of the subject shall be at least, at most, or equal to a quantity."""
+
+    subject: Subject
     relation: Relation
     quantity: Quantity
 
+    @property
+    def wanted(self) -> str:
+        """What is asked of the feature: the entry without the tail."""
+        plain = self.relation == ">=" and self.subject.tail is None
+        return f"{self.quantity}" if plain else f"{self.relation} {self.quantity}"
+
     def __str__(self) -> str:
-        return f"{self.quantity}" if self.relation == ">=" else f"{self.relation} {self.quantity}"
+        tail = self.subject.tail
+        return self.wanted if tail is None else f"P({tail}) {self.wanted}"
 
 
 _SIZE = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?"
@@ -220,33 +307,41 @@ _FORMS: tuple[tuple[str, Callable[[str], Quantity]], ...] = (
     (rf"x{_NUMBER}", lambda text: Times(float(text))),
     (rf"reach\s+{_NUMBER}\s*%", lambda text: Reach(float(text))),
 )
-_PLANNED = ((r"max\b.*", '"max"'), (r"P\s*\(.*", "a tail, P(...),"), (r".*@.*", "a cohort, @,"))
+_TAIL = re.compile(rf"P\s*\(\s*(<=|>=|<|>)\s*(q?)({_NUMBER})\s*\)\s*(.*)")
 _ALLOWED = (
     'a number, "q80", "q80 within", "keep", "+0.3", "base-0.3", "x1.2" or "reach 50%", after an optional '
-    '">=", "<=" or "==", or "free"'
+    '">=", "<=" or "==", or a tail such as "P(< -2) <= 0.02", or "max" or "free"'
+)
+_TAIL_ALLOWED = (
+    'a tail asks "<=" or ">=" of a share from 0 to 1, "keep", "+0.01", "base-0.01", "x0.5" or "reach 50%", as in '
+    '"P(< -2) <= 0.02"'
 )
 
 
-def parse(value: str, entry: object) -> Ask | None:
-    """The meaning of one entry, None where it asks for nothing ("free").
+def parse(value: str, entry: object, cohort: Cohort | None = None) -> tuple[Ask, ...]:
+    """The meaning of an entry, or of a list of entries; none where it asks for nothing ("free").
 
     A ValueError or TypeError of one line names the value, what is allowed and what was received.
 
-    >>> print(parse("length", "<= 60"), "|", parse("humor", "q60"), "|", parse("tone", "free"))
-    <= 60 | q60 | None
+    >>> [str(ask) for ask in parse("humor", ["keep", "q60", "P(< -2) <= 0.02"])], parse("tone", "free")
+    (['keep', 'q60', 'P(< -2) <= 0.02'], ())
     """
     try:
-        return _parse(value, entry)
+        entries = cast("Sequence[object]", entry) if isinstance(entry, list | tuple) else [entry]
+        if not entries:
+            raise ValueError("a list must hold at least one entry, got none")
+        asks = [_parse(value, one, cohort) for one in entries]
     except (TypeError, ValueError) as error:
-        raise type(error)(f"palette[{value!r}]: {error}") from None
+        where = f"palette[{value!r}]" if cohort is None else f"palette.cohorts[{str(cohort)!r}][{value!r}]"
+        raise type(error)(f"{where}: {error}") from None
+    return tuple(ask for ask in asks if ask is not None)
 
 
-def _parse(value: str, entry: object) -> Ask | None:
-    if isinstance(entry, list | tuple):
-        raise ValueError("several entries on one value are not in this release; give one")
+def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
+    subject = Subject(value, None, cohort)
     if isinstance(entry, numbers.Real | float | int) and not isinstance(entry, bool):
         try:
-            return Ask(value, ">=", Level(float(entry)))
+            return Ask(subject, ">=", Level(float(entry)))
         except OverflowError:
             raise ValueError("a level must be a finite number, got an integer too large for one") from None
     if not isinstance(entry, str):
@@ -254,132 +349,210 @@ def _parse(value: str, entry: object) -> Ask | None:
     text = entry.strip()
     if text == "free":
         return None
+    if text == "max":
+        return Ask(subject, ">=", Most())
+    if tail := _TAIL.fullmatch(text):
+        inside, quantile, number, _, text = tail.groups()
+        threshold = Quantile(float(number)) if quantile else Level(float(number))
+        subject = Subject(value, Tail(inside, threshold), cohort)
     match = re.match(r"(>=|<=|==)\s*", text)
     relation = cast("Relation", match.group(1) if match else ">=")
     rest = text[match.end() :] if match else text
-    for pattern, what in _PLANNED:
-        if re.fullmatch(pattern, rest):
-            raise ValueError(f"{what} is not in this release, got {entry!r}")
     for pattern, quantity in _FORMS:
         if form := re.fullmatch(pattern, rest):
-            ask = Ask(value, relation, quantity(form.group(1)))
+            ask = Ask(subject, relation, quantity(form.group(1)))
+            if subject.tail is not None:
+                _check_tail(ask, match is not None, entry)
             if isinstance(ask.quantity, Reach) and relation == "==":
                 raise ValueError(f'"reach" has a side, so it takes ">=" or "<=", got {entry!r}')
             return ask
+    if subject.tail is not None or re.match(r"P\s*\(", text):
+        raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
+    if "@" in text:
+        raise ValueError(f'a cohort stands in cohorts, {{"audience=children": {{…}}}}, got {entry!r}')
     raise ValueError(f"an entry is {_ALLOWED}; got {entry!r}")
 
 
+def _check_tail(ask: Ask, told: bool, entry: str) -> None:
+    share = ask.quantity
+    if not told or ask.relation == "==" or isinstance(share, Quantile | Within):
+        raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
+    if isinstance(share, Level) and not 0 <= share.at <= 1:
+        raise ValueError(f"a share must be a finite number from 0 to 1, got {entry!r}")
+
+
 class Palette:
-    """The levels that are wanted, a mapping from the name of a value to an entry.
+    """The levels that are wanted, a mapping from the name of a value to an entry, or to a list that asks them all.
+
+    cohorts   the same for prompts with a certain entry in a column: `{"audience=children": {"humor": "q95"}}`
+    kl        the budget of "max", in nats: what the whole palette may cost; None for log 4, where a quarter of the
+              decoder's k candidates is still in play
 
     A value that is not named is free. What a quantile or "keep" is in raw units, the pilot says: see
     `resolve`. A ValueError or TypeError of one line names the entry that cannot be read.
 
-    >>> Palette({"humor": "q60", "harmlessness": "keep", "length": "<= 60", "tone": 0.5})
-    Palette({'humor': 'q60', 'harmlessness': 'keep', 'length': '<= 60', 'tone': '0.5'})
+    >>> Palette({"humor": "q60", "harmlessness": ["keep", "P(< -2) <= 0.02"], "length": "<= 60", "tone": 0.5})
+    Palette({'humor': 'q60', 'harmlessness': ['keep', 'P(< -2) <= 0.02'], 'length': '<= 60', 'tone': '0.5'})
     """
 
-    def __init__(self, entries: Mapping[str, object], *, cohorts: object = None, kl: object = None) -> None:
-        for name, given in (("cohorts", cohorts), ("kl", kl)):
-            if given is not None:
-                raise ValueError(f"{name} is not in this release, got {given!r}")
-        if not isinstance(entries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a palette maps names of values to entries, got {type(entries).__name__}")
-        if not entries:
+    def __init__(
+        self,
+        entries: Mapping[str, object],
+        *,
+        cohorts: Mapping[str, Mapping[str, object]] | None = None,
+        kl: float | None = None,
+    ) -> None:
+        self._asks: dict[Subject, tuple[Ask, ...]] = {}
+        self._read(entries, None)
+        if cohorts is not None and not isinstance(cohorts, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"cohorts maps cohorts to entries by value, got {type(cohorts).__name__}")
+        for text, inner in (cohorts or {}).items():
+            cohort = Cohort.parse(text)
+            self._read(inner, cohort)
+            if not inner:
+                raise ValueError(f"the cohort {cohort} needs at least one entry, got none")
+        if not self._asks:
             raise ValueError("a palette needs at least one entry, got none")
-        for name in entries:
+        self.kl = None if kl is None else positive("kl", kl)
+        if kl is not None and not self.maximised:
+            raise ValueError(f'kl is the budget of an entry "max", got {kl!r} and no such entry')
+
+    def _read(self, entries: Mapping[str, object], cohort: Cohort | None) -> None:
+        if not isinstance(entries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            what = "a palette" if cohort is None else f"the cohort {cohort}"
+            raise TypeError(f"{what} maps names of values to entries, got {type(entries).__name__}")
+        for name, entry in entries.items():
             if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"a palette names values by a text that is not empty, got {name!r}")
-        self._asks = {name: parse(name, entry) for name, entry in entries.items()}
+            asks = parse(name, entry, cohort)
+            if cohort is None or not any(ask.subject.tail for ask in asks):
+                self._asks.setdefault(Subject(name, None, cohort), ())
+            for ask in sorted(asks, key=lambda ask: ask.subject.tail is not None):
+                self._asks[ask.subject] = (*self._asks.get(ask.subject, ()), ask)
+
+    @classmethod
+    def from_human(
+        cls, pilot: HasLevels, values: Sequence[str] | None = None, *, weighting: str = "prompts"
+    ) -> Palette:
+        """The levels of answers that people wrote: each asked for exactly (direct metrics optimisation, B.5).
+
+        pilot      human-written answers, scored like the pilot to solve on
+        values     which values to match; all of them where None
+
+        >>> from valuepalette.pilot import Pilot
+        >>> Palette.from_human(Pilot.from_arrays({"humor": [0.5, 1.0], "length": [40, 60]}, prompt_id=[0, 1]))
+        Palette({'humor': '== 0.75', 'length': '== 50'})
+        """
+        wanted = pilot.values if values is None else tuple(values)
+        if isinstance(values, str) or not wanted or any(value not in pilot.values for value in wanted):
+            raise ValueError(
+                f"values must be a list of names among {', '.join(pilot.values) or 'none'}, got {values!r}"
+            )
+        levels = dict(zip(pilot.values, pilot.groups(weighting).base, strict=True))
+        return cls({value: f"== {_plain(levels[value])}" for value in wanted})
 
     @property
-    def asks(self) -> Mapping[str, Ask | None]:
-        """What each entry means, by value; None where it is free."""
+    def asks(self) -> Mapping[Subject, tuple[Ask, ...]]:
+        """What is asked of each subject, in the palette's order; nothing where it is free."""
         return MappingProxyType(self._asks)
 
     @property
-    def entries(self) -> dict[str, str]:
-        """Each entry's text; `Palette(palette.entries)` is the same palette."""
-        return {name: "free" if ask is None else str(ask) for name, ask in self.asks.items()}
+    def values(self) -> tuple[str, ...]:
+        """The values that the palette names."""
+        return tuple(dict.fromkeys(subject.value for subject in self._asks))
+
+    @property
+    def maximised(self) -> tuple[str, ...]:
+        """The features asked to be as high as they can, first come first served."""
+        return tuple(
+            str(subject)
+            for subject, asks in self._asks.items()
+            if any(isinstance(ask.quantity, Most) for ask in asks)
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the prompts that its cohorts are cut by."""
+        return tuple(dict.fromkeys(subject.cohort.column for subject in self._asks if subject.cohort))
+
+    @property
+    def entries(self) -> dict[str, str | list[str]]:
+        """Each entry's text, a list where a value has several; `Palette(palette.entries)` is the same palette,
+        but for `cohorts`."""
+        return self._texts(None)
+
+    @property
+    def cohorts(self) -> dict[str, dict[str, str | list[str]]]:
+        """The same of each cohort."""
+        found = dict.fromkeys(subject.cohort for subject in self._asks if subject.cohort)
+        return {str(cohort): self._texts(cohort) for cohort in found}
+
+    def freed(self, feature: str) -> Palette:
+        """The same palette without what it asks of one feature; that one is still named."""
+        out = Palette({feature: "free"})
+        kept = {subject: () if str(subject) == feature else asks for subject, asks in self._asks.items()}
+        out._asks = kept if any(str(subject) == feature for subject in kept) else kept | out._asks
+        return out
+
+    def single(self) -> Iterator[Palette]:
+        """Palettes that together ask the same: each has at most one entry of every subject.
+
+        >>> [one.entries for one in Palette({"humor": ["q60", 0.5], "tone": "keep"}).single()]
+        [{'humor': 'q60', 'tone': 'keep'}, {'humor': '0.5', 'tone': 'free'}]
+        """
+        for turn in range(max(1, *(len(asks) for asks in self._asks.values()))):
+            out = Palette(dict.fromkeys(self.values, "free"))
+            out._asks = {subject: asks[turn : turn + 1] for subject, asks in self._asks.items()}
+            yield out
+
+    def at(self, bounds: Mapping[str, tuple[float, float]], kl: float | None = None) -> Palette:
+        """The same palette with (lower, upper) in numbers for some of its features; "max" stays, within `kl` nats.
+
+        >>> Palette({"humor": "q60", "tone": "keep"}).at({"humor": (0.5, math.inf)})
+        Palette({'humor': '0.5', 'tone': 'keep'})
+        """
+        out = Palette(dict.fromkeys(self.values, "free"))
+        out._asks, out.kl = dict(self._asks), self.kl if kl is None else kl
+        for subject, asks in self._asks.items():
+            if str(subject) in bounds:
+                lower, upper = bounds[str(subject)]
+                ends: Sequence[tuple[Relation, float]] = [(">=", lower), ("<=", upper)]
+                ends = [("==", lower)] if lower == upper else ends
+                levels = (Ask(subject, side, Level(end)) for side, end in ends if math.isfinite(end))
+                out._asks[subject] = (*levels, *(ask for ask in asks if isinstance(ask.quantity, Most)))
+        return out
+
+    def _texts(self, cohort: Cohort | None) -> dict[str, str | list[str]]:
+        texts: dict[str, list[str]] = {}
+        for subject, asks in self._asks.items():
+            if subject.cohort == cohort:
+                texts.setdefault(subject.value, []).extend(str(ask) for ask in asks)
+        return {
+            value: "free" if not asked else asked[0] if len(asked) == 1 else asked
+            for value, asked in texts.items()
+        }
 
     def __repr__(self) -> str:
-        return f"Palette({self.entries})"
+        cohorts = f", cohorts={self.cohorts}" if self.cohorts else ""
+        kl = "" if self.kl is None else f", kl={self.kl}"
+        return f"Palette({self.entries}{cohorts}{kl})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Palette):
             return NotImplemented
-        return list(self.asks.items()) == list(other.asks.items())
+        return self.kl == other.kl and list(self.asks.items()) == list(other.asks.items())
 
     def __hash__(self) -> int:
-        return hash(tuple(self.asks.items()))
+        return hash((self.kl, tuple(self.asks.items())))
 
 
-@dataclass(frozen=True, eq=False)
-class Resolved:
-    """A palette on a pilot: features, and the interval asked of the level of each.
+class HasLevels(Protocol):
+    """Scored answers, such as a Pilot."""
 
-    features         names, m of them: the palette's in its order, then the pilot's others
-    lower, upper     (m,) raw units; infinite where nothing is asked
-    base             (m,) c0
-    asked            the text of each entry, "free" where none is
-    quantiles        (m, 101) each feature's quantiles under the base, 0 % to 100 %
-    influence_lower  (N, m) ψ_g of each bound by prompt; zero for a number. Not stored: (0, m) once read back
-    influence_upper  (N, m)
-    """
+    @property
+    def values(self) -> tuple[str, ...]: ...
 
-    features: tuple[str, ...]
-    lower: Array
-    upper: Array
-    base: Array
-    asked: tuple[str, ...]
-    quantiles: Array
-    influence_lower: Array
-    influence_upper: Array
-
-    def features_of(
-        self,
-        values: Array,
-        names: Sequence[str],
-        columns: Mapping[str, Sequence[object]] | None = None,
-    ) -> Array:
-        """The features of scored answers, shape (n, m); `values` is (n, V), a column for each of `names`.
-
-        The one way from values to features, so that what was solved is what is served. `columns` holds
-        columns of the prompts for the features that depend on them; a plain value depends on none.
-        """
-        return _features_of(self.features, values, names)
-
-    def to_dict(self) -> dict[str, object]:
-        """JSON without infinities: an end that is open is null."""
-        return {
-            "features": list(self.features),
-            "asked": list(self.asked),
-            "lower": [None if math.isinf(c) else float(c) for c in self.lower],
-            "upper": [None if math.isinf(c) else float(c) for c in self.upper],
-            "base": self.base.tolist(),
-            "quantiles": self.quantiles.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> Resolved:
-        """What `to_dict` wrote, without the influences."""
-
-        def ends(key: str, open_end: float) -> Array:
-            given = cast("Iterable[float | None]", data[key])
-            return np.array([open_end if c is None else c for c in given], float)
-
-        features = tuple(cast("Iterable[str]", data["features"]))
-        none = np.zeros((0, len(features)))
-        return cls(
-            features=features,
-            lower=ends("lower", -np.inf),
-            upper=ends("upper", np.inf),
-            base=np.asarray(data["base"], float),
-            asked=tuple(cast("Iterable[str]", data["asked"])),
-            quantiles=np.asarray(data["quantiles"], float),
-            influence_lower=none,
-            influence_upper=none,
-        )
+    def groups(self, weighting: str = ...) -> Groups: ...
 
 
 def resolve(
@@ -390,46 +563,110 @@ def resolve(
     candidates: int,
     joint: bool,
     scales: Mapping[str, str],
+    columns: Columns | None = None,
 ) -> Resolved:
-    """What `palette` asks on a pilot, in raw units.
+    """What `palette` asks on a pilot, in the units of its features.
 
     `groups.values` has a column for each of `names`; `candidates` is the decoder's k; `scales` says which
-    values are probabilities or log-probabilities ("real" where it is silent). A ValueError of one line names
-    an entry that makes no sense on this pilot.
+    values are probabilities or log-probabilities ("real" where it is silent); `columns` holds an entry for each of
+    the N prompts. Of several entries on one feature the tightest bound on either side counts; bounds that cross are
+    for the solver to refuse. A ValueError of one line names an entry that makes no sense on this pilot.
+
+    A threshold that is a quantile is taken as given: its own uncertainty is in no standard error.
 
     >>> groups = Groups(np.arange(8.0)[:, None], np.array([0, 4, 8]), np.array([0.5, 0.5]))
     >>> on = resolve(Palette({"humor": "reach 50%"}), groups, ["humor"], candidates=4, joint=False, scales={})
     >>> on.base, on.lower, on.upper
     (array([3.5]), array([4.25]), array([inf]))
     """
-    features = _order(palette, names)
-    groups = Groups(_features_of(features, groups.values, names), groups.starts, groups.weights)
-    m, prompts = len(features), len(groups.sizes)
+    subjects, columns = _order(palette, names), columns or {}
+    if joint and palette.columns:
+        raise ValueError(
+            'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share'
+        )
+    placed = [_place(subject, groups, names, columns) for subject in subjects]
+    specs = tuple(spec for spec, _, _ in placed)
+    by_row = {name: np.repeat(np.asarray(columns[name]), groups.sizes) for name in palette.columns}
+    table = features_of(specs, groups.values, names, by_row)
+    base = Groups(table, groups.starts, groups.weights).base
+    m, prompts = len(subjects), len(groups.sizes)
     ends: dict[Side, Array] = {1: np.full(m, -np.inf), -1: np.full(m, np.inf)}
     influence: dict[Side, Array] = {1: np.zeros((prompts, m)), -1: np.zeros((prompts, m))}
+    sources: dict[Side, list[str]] = {1: [""] * m, -1: [""] * m}
     asked = ["free"] * m
-    for name, ask in palette.asks.items():
-        if ask is None:
-            continue
-        i = features.index(name)
-        column = Groups(groups.values[:, i : i + 1], groups.starts, groups.weights)
-        scored = Scored(column, float(groups.base[i]), candidates, joint, scales.get(name, "real"))
-        asked[i] = str(ask)
-        for side in _SIDES[ask.relation]:
+    for i, (subject, (spec, inside, own)) in enumerate(zip(subjects, placed, strict=True)):
+        asks = palette.asks.get(subject, ())
+        scale = scales.get(subject.value, "real") if subject.tail is None else "probability"
+        level = float(base[i]) if subject.cohort is None else spec.anchor
+        scored = Scored(own, level, candidates, joint, scale)
+        if asks:
+            asked[i] = ", ".join(ask.wanted for ask in asks)
+        for ask, side in _sides(asks):
             try:
-                ends[side][i], influence[side][:, i] = ask.quantity.bound(scored, side)
+                bound, psi = ask.quantity.bound(scored, side)
             except ValueError as error:
-                raise ValueError(f"palette[{name!r}]: {error}") from None
+                raise ValueError(f"palette[{str(subject)!r}]: {error}") from None
+            if subject.cohort is not None:
+                mean = float(own.weights @ psi)
+                inner, psi = psi - mean + bound - spec.anchor, np.zeros(prompts)
+                psi[inside] = inner
+                bound = float(base[i]) + (bound - spec.anchor) * spec.share
+            if side * bound > side * ends[side][i]:
+                ends[side][i], influence[side][:, i], sources[side][i] = bound, psi, ask.wanted
     return Resolved(
-        features=features,
+        features=tuple(str(subject) for subject in subjects),
         lower=ends[1],
         upper=ends[-1],
-        base=groups.base,
+        base=base,
         asked=tuple(asked),
-        quantiles=np.array([quantile(column, groups.row_weights, GRID) for column in groups.values.T]),
+        quantiles=np.array([quantile(own.values[:, 0], own.row_weights, GRID) for _, _, own in placed]),
         influence_lower=influence[1],
         influence_upper=influence[-1],
+        specs=specs,
+        sources=tuple(zip(sources[1], sources[-1], strict=True)),
+        inside=np.column_stack([inside for _, inside, _ in placed]) if palette.columns else None,
     )
+
+
+def _sides(asks: Sequence[Ask]) -> Iterator[tuple[Ask, Side]]:
+    return ((ask, side) for ask in asks for side in _SIDES[ask.relation])
+
+
+def _place(
+    subject: Subject, groups: Groups, names: Sequence[str], columns: Columns
+) -> tuple[Feature, NDArray[np.bool_], Groups]:
+    """A subject on a pilot: its feature, its prompts (N,), and its numbers on those alone."""
+    cohort = subject.cohort and (subject.cohort.column, subject.cohort.member)
+    spec = Feature(subject.value, cohort=cohort)
+    at = list(names).index(subject.value)
+    inside = np.ones(len(groups.sizes), bool)
+    if subject.cohort is not None:
+        inside = spec.inside(columns, len(groups.sizes))
+        if not inside.any():
+            have = sorted({entry for one in columns[subject.cohort.column] if (entry := member(one))})
+            shown = ", ".join(have[:5]) + (", …" if len(have) > 5 else "")
+            raise ValueError(
+                f"the cohort {subject.cohort} must have prompts in the pilot, whose {subject.cohort.column} is "
+                f"{shown or 'empty'}"
+            )
+    own = _only(groups, at, inside)
+    if subject.tail is not None:
+        cut = subject.tail.threshold
+        threshold = cut.at if isinstance(cut, Level) else cut.of(own)
+        spec = replace(spec, tail=(subject.tail.inside, threshold))
+        own = Groups(spec.number(own.values), own.starts, own.weights)
+    if subject.cohort is not None:
+        spec = replace(spec, anchor=float(own.base[0]), share=float(groups.weights[inside].sum()))
+    return spec, inside, own
+
+
+def _only(groups: Groups, column: int, inside: NDArray[np.bool_]) -> Groups:
+    """One column of some prompts, whose weights sum to one again."""
+    if inside.all():
+        return Groups(groups.values[:, column : column + 1], groups.starts, groups.weights)
+    rows, weights = np.repeat(inside, groups.sizes), groups.weights[inside]
+    starts = np.concatenate([[0], np.cumsum(groups.sizes[inside])])
+    return Groups(groups.values[rows, column : column + 1], starts, weights / weights.sum())
 
 
 _SIDES: Mapping[Relation, tuple[Side, ...]] = {">=": (1,), "<=": (-1,), "==": (1, -1)}
@@ -464,22 +701,25 @@ def _bandwidth(share: float, rows: float) -> float:
     return max(width, 1 / rows)
 
 
-def _features_of(features: Sequence[str], values: Array, names: Sequence[str]) -> Array:
-    if values.ndim != 2 or values.shape[1] != len(names):
-        raise ValueError(f"values must have a column for each of {len(names)} names, got {values.shape}")
-    if missing := [name for name in features if name not in names]:
-        raise ValueError(f"values must include {', '.join(features)}, got none for {', '.join(missing)}")
-    # Always laid out row by row, so that the same numbers always add up in the same way, to the last bit.
-    return np.take(values, [list(names).index(name) for name in features], axis=1)
-
-
-def _order(palette: Palette, names: Sequence[str]) -> tuple[str, ...]:
-    for name in palette.asks:
+def _order(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
+    for name in palette.values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"the palette names {name!r}, the pilot's values are {', '.join(names)}{hint}")
-    return (*palette.asks, *(name for name in names if name not in palette.asks))
+    others = (Subject(name) for name in names)
+    subjects = (*palette.asks, *(subject for subject in others if subject not in palette.asks))
+    called = [str(subject) for subject in subjects]
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise ValueError(f"the palette's feature {twice[0]!r} has the name of a value; rename the value")
+    return subjects
+
+
+def positive(name: str, number: float) -> float:
+    """A budget: finite and above zero, or a ValueError that names it."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not 0 < float(number) < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{name} must be a number of nats above 0, got {number!r}")
+    return float(number)
 
 
 def _check_percent(what: str, percent: float) -> None:

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -184,7 +184,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         logprobs=pilot["logprobs"],
         values=values,
         checks=checks,
-        palettes=_palettes(given.get("palettes", {}), values, checks),
+        palettes=_palettes(given.get("palettes", {}), checks, prompts["columns"]),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
         folder=beside / run["folder"],
         seed=run["seed"],
@@ -227,7 +227,7 @@ def _values(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...
 
 
 def _palettes(
-    given: Mapping[str, Any], values: Mapping[str, Any], checks: tuple[str, ...]
+    given: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]
 ) -> Mapping[str, Palette]:
     palettes: dict[str, Palette] = {}
     for name, entries in given.items():
@@ -240,13 +240,24 @@ def _palettes(
             raise ValueError(
                 f"{table} must be a table of values and what is asked of them, got {_shown(entries)}"
             )
-        for value in entries:
-            if value in checks:
-                raise ValueError(f"{table} {value} is a check: measured, never optimised")
+        # A table in the palette holds its cohorts; a value of that name would have a text or a list.
+        cohorts = entries.get("cohorts")
+        nested = isinstance(cohorts, dict)
+        plain = {value: entry for value, entry in entries.items() if value != "cohorts" or not nested}
         try:
-            palettes[name] = Palette(entries)
+            palette = Palette(plain, cohorts=cohorts if nested else None)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{table} {error}") from None
+        for value in palette.values:
+            if value in checks:
+                raise ValueError(f"{table} {value} is a check: measured, never optimised")
+        for column in palette.columns:
+            if column not in columns:
+                raise ValueError(
+                    f"[palettes.{name}.cohorts] {column} must be among [prompts] columns, got "
+                    f"{', '.join(columns) or 'none'}"
+                )
+        palettes[name] = palette
     return MappingProxyType(palettes)
 
 

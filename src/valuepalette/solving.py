@@ -8,24 +8,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 
-from valuepalette.certificates import certificate_sentence
+from valuepalette.adjustment import highest
+from valuepalette.certificates import certificate_sentence, reported
 from valuepalette.dual import Certificate, Optimum, Status, evaluate_at, optimise
 from valuepalette.feasibility import farthest
 from valuepalette.folders import digest
 from valuepalette.palette import Palette, Resolved, resolve
 from valuepalette.pilot import Pilot
+from valuepalette.pricing import Sensitivity, price_list
 from valuepalette.tilting import Array, Groups, prompt_support, spread, tilted
-from valuepalette.uncertainty import gain_errors, level_errors, reach_error, weight_covariance
+from valuepalette.uncertainty import (
+    bound_covariance,
+    gain_errors,
+    level_errors,
+    reach_error,
+    weight_covariance,
+    weight_limits,
+)
 
 __all__ = [
     "Figures",
     "Infeasible",
     "Proof",
     "Reach",
+    "Slack",
     "Solution",
     "levels",
     "prompt_digests",
@@ -99,6 +110,25 @@ class Proof:
         return self.sentence
 
 
+@dataclass(frozen=True)
+class Slack:
+    """A bound that does not bind, so that its weight is zero; what that means is one-sided.
+
+    slack   by how much the level lies inside the bound, as a user reads it
+    errors  the same in standard errors of level − bound on new prompts
+    limit   how far from zero the weight could be, with 95 % confidence; 0 where the bound would not bind even then
+    """
+
+    slack: float
+    errors: float
+    limit: float
+
+    def __str__(self) -> str:
+        ends = sorted([0.0, self.limit])
+        could = "stays 0" if self.limit == 0 else f"could be {ends[0]:.2g} to {ends[1]:.2g}"
+        return f"slack of {self.slack:.3g}, {self.errors:.1f} standard errors; its weight {could} (95 %)"
+
+
 class Infeasible(ValueError):  # noqa: N818 - a verdict, by its public name
     """The palette cannot be had on this pilot. `certificate` proves it, `solution` holds the rest."""
 
@@ -113,6 +143,8 @@ class Solution:
     """The weights of a palette, what they promise, and how sure that is.
 
     Of an INFEASIBLE palette weights, levels and gains say where the search ended, which is no answer to anything.
+    Levels, gains, bounds and their errors are as a user reads them: of a cohort, among its own prompts. Weights,
+    covariance and spread are of the features that `resolved` derives.
 
     status        Status; its text says what to do
     resolved      the palette on the pilot: features, bounds, base levels, quantile grid
@@ -128,6 +160,9 @@ class Solution:
     spread        (m,) standard deviation of each feature within prompts, the unit of tolerances
     faces         (r, m) directions of the lexicographic choice on a BOUNDARY, first to last
     fingerprint   model, sampling, system prompt and rewards of the pilot: what a decoder must match
+    bound_covariance  of level − bound on new prompts, (m, m); of two bounds the one that binds or would first
+    confidence    with which new prompts have what was asked; None where it was aimed at as it is
+    aimed         (lower, upper) in place of those asked, in the units of the features, where there is a confidence
     """
 
     status: Status
@@ -152,6 +187,9 @@ class Solution:
     fingerprint: Mapping[str, Any]
     margin_of: Callable[[], float] = field(repr=False)
     seen_of: Callable[[], frozenset[str]] = field(default=frozenset, repr=False)
+    bound_covariance: Array | None = field(default=None, repr=False)
+    confidence: float | None = None
+    aimed: tuple[Array, Array] | None = field(default=None, repr=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -164,21 +202,45 @@ class Solution:
 
     @property
     def lower(self) -> Array:
-        return self.resolved.lower
+        """(m,) what is asked of the levels at least; infinite where nothing is."""
+        return self.resolved.reported(self.resolved.lower)
 
     @property
     def upper(self) -> Array:
-        return self.resolved.upper
+        return self.resolved.reported(self.resolved.upper)
 
     @property
     def base(self) -> Figures:
         """c0, the levels of the base model."""
-        return Figures(self.features, self.resolved.base)
+        return Figures(self.features, self.resolved.reported(self.resolved.base))
 
     @property
     def effective(self) -> float:
         """k·exp(−KL): how many of the k candidates are still in play; nan where there is no k."""
         return self.candidates * float(np.exp(-self.kl)) if isinstance(self.candidates, int) else np.nan
+
+    @property
+    def slack(self) -> dict[str, Slack]:
+        """Of each asked feature whose weight is zero: how far its bound is from binding."""
+        if self.status is not Status.OPTIMAL or self.bound_covariance is None:
+            return {}
+        lower, upper = self.aimed or (self.resolved.lower, self.resolved.upper)
+        levels = (self.levels.array - self.resolved.reported(np.zeros(len(lower)))) / self.resolved.factor
+        below, above = levels - lower, upper - levels
+        short = np.where(below <= above, -below, above)
+        short = np.where(np.isfinite(short) & (lower < upper) & (self.weights.array == 0), short, np.nan)
+        errors = np.sqrt(np.diag(self.bound_covariance))
+        limits = weight_limits(
+            self.weights.array, self.covariance, short, self.bound_covariance, NormalDist().inv_cdf(0.95)
+        )
+        return {
+            self.features[i]: Slack(
+                float(abs(short[i]) * self.resolved.factor[i]),
+                float(abs(short[i]) / errors[i]),
+                float(limits[i]),
+            )
+            for i in np.flatnonzero(~np.isnan(short) & (errors > 0))
+        }
 
     @cached_property
     def margin(self) -> float:
@@ -211,6 +273,32 @@ class Solution:
         scores = np.where(kept, apart @ self.weights.array, -np.inf)
         chance = np.exp(scores - scores.max())
         return chance / chance.sum()
+
+    def sensitivity(self, step: float | Mapping[str, float] = 0.1) -> Sensitivity:
+        """What moves around this optimum: dλ/dc, and what a little more of each value costs the others and in KL.
+
+        step  how much more, in within-prompt standard deviations, on the side on which each value is asked; or a
+              mapping that names features and steps in the units of their levels, negative for less
+
+        Needs no pilot. Raises ValueError unless the status is OPTIMAL and k is a number: elsewhere λ has no slope.
+
+        >>> pilot = Pilot.from_arrays({"humor": [0.0, 1.0], "tone": [1.0, 0.5]}, prompt_id=[0, 0])
+        >>> price = solve(pilot, {"humor": 0.75}).sensitivity({"humor": 0.05}).prices["humor"]
+        >>> round(price.kl, 4), round(price.levels["tone"], 4)
+        (0.0616, -0.025)
+        """
+        if self.status is not Status.OPTIMAL or self.candidates == "limit":
+            got = 'candidates="limit"' if self.status is Status.OPTIMAL else self.status.name
+            raise ValueError(f"sensitivity needs an OPTIMAL solution for a k that is a number, got {got}")
+        return price_list(
+            self.resolved,
+            self.weights.array,
+            self.covariance,
+            self.spread,
+            self.levels.array,
+            self.kl,
+            step,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write everything that evaluation and serving need, as JSON; `load` reads it back."""
@@ -258,6 +346,9 @@ class Solution:
             },
             "fingerprint": dict(self.fingerprint),
             "seen": sorted(self.seen),
+            "bound_covariance": None if self.bound_covariance is None else _listed(self.bound_covariance),
+            "confidence": self.confidence,
+            "aimed": None if self.aimed is None else [_listed(ends) for ends in self.aimed],
         }
 
     @classmethod
@@ -314,6 +405,11 @@ class Solution:
             fingerprint=data["fingerprint"],
             margin_of=lambda: margin,
             seen_of=lambda: seen,
+            bound_covariance=None
+            if data.get("bound_covariance") is None
+            else _array(data["bound_covariance"]),
+            confidence=data.get("confidence"),
+            aimed=None if data.get("aimed") is None else (_array(data["aimed"][0]), _array(data["aimed"][1])),
         )
 
     @classmethod
@@ -357,7 +453,7 @@ class Solution:
             lines.append(str(self.certificate))
         width = max(7, *(len(name) for name in self.features))
         wide = max(5, *(len(text) for text in self.resolved.asked))
-        columns = {"base": self.resolved.base}
+        columns = {"base": self.base.array}
         k = "" if self.candidates is None else f"k = {self.candidates}, "
         foot = f"{self.mode} mode, {k}{self.prompts:,} prompts"
         if self.status is not Status.INFEASIBLE:
@@ -372,7 +468,13 @@ class Solution:
         lines += ["", f"{'':{width}}  {'asked':{wide}}" + "".join(f"{head:>11}" for head in columns)]
         for name, text, *numbers in zip(self.features, self.resolved.asked, *columns.values(), strict=True):
             lines.append(f"{name:{width}}  {text:{wide}}" + "".join(f"{_cell(x):>11}" for x in numbers))
-        return "\n".join([*lines, "", foot])
+        lines += ["", foot]
+        if self.confidence is not None and self.aimed is not None:
+            lines.append(
+                f"aimed {NormalDist().inv_cdf(self.confidence):.2f} standard errors inside each bound: new prompts "
+                f"have what is asked with {self.confidence:.3g} confidence"
+            )
+        return "\n".join([*lines, *(f"{name}: {text}" for name, text in self.slack.items())])
 
 
 def _cell(number: float) -> str:
@@ -448,8 +550,13 @@ def _set_up(
     k = _candidates(groups, candidates, joint)
     within = int(groups.sizes.max()) if not isinstance(k, int) else k
     scales = {name: pilot.scale(name) for name in pilot.values}
-    resolved = resolve(palette, groups, pilot.values, candidates=within, joint=joint, scales=scales)
-    features = Groups(resolved.features_of(groups.values, pilot.values), groups.starts, groups.weights)
+    columns = {name: pilot.column(name) for name in palette.columns if name in pilot.table.column_names}
+    resolved = resolve(
+        palette, groups, pilot.values, candidates=within, joint=joint, scales=scales, columns=columns
+    )
+    by_row = {name: np.repeat(entries, groups.sizes) for name, entries in columns.items()}
+    table = resolved.features_of(groups.values, pilot.values, by_row)
+    features = Groups(table, groups.starts, groups.weights)
     return _Setup(pilot, palette, features, resolved, k, joint, weighting, int(seed))
 
 
@@ -495,6 +602,7 @@ def solve(
     mode: Literal["prompt", "joint"] | None = None,
     weighting: str = "prompts",
     seed: int = 0,
+    confidence: float | None = None,
     on_infeasible: Literal["raise", "return"] = "raise",
 ) -> Solution:
     """The weights λ with which the levels of `palette` are had at the least KL from the base model.
@@ -507,6 +615,10 @@ def solve(
     mode        None takes "prompt" where prompts with two candidates or more carry at least half of the weight
     weighting   "prompts" (all alike), "rows" (by their number of candidates), or a column of the pilot
     seed        of the random blocks that calibrate a k below K
+    confidence  None aims at the bounds, so that on new prompts the level of a value that binds lies below what was
+                asked half of the time. 0.95 aims at each bound and z = 1.64 standard errors of level − bound, so that
+                each is met on new prompts for 95 % of pilots (docs/uncertainty.md); an equality has no safe side and
+                stays, and so does "max"
 
     Raises `Infeasible` with the certificate unless on_infeasible="return", and ValueError for a palette that makes
     no sense on this pilot.
@@ -521,13 +633,80 @@ def solve(
     palette = palette if isinstance(palette, Palette) else Palette(palette)
     setup = _set_up(pilot, palette, candidates, mode, weighting, seed)
     _warn_of_lost_spread(setup)
-    optimum = setup.optimise(setup.block)
+    aimed = _raised(setup) if confidence is None else _with_confidence(setup, confidence)
+    optimum = aimed.optimise(aimed.block)
     if setup.candidates == "limit" and optimum.status in (Status.OPTIMAL, Status.BOUNDARY):
-        optimum = _to_the_limit(setup, optimum)
-    solution = _solution(setup, optimum)
+        optimum = _to_the_limit(aimed, optimum)
+    solution = _solution(aimed, optimum)
+    if confidence is not None:
+        solution = _asked_with(confidence, setup, solution)
     if solution.status is Status.INFEASIBLE and on_infeasible == "raise":
         raise Infeasible(solution)
     return solution
+
+
+def _raised(setup: _Setup) -> _Setup:
+    """A level in place of each "max": what the other entries and the palette's budget leave it."""
+    palette, resolved = setup.palette, setup.resolved
+    if not palette.maximised:
+        return setup
+    if setup.joint and palette.kl is None:
+        raise ValueError(
+            '"max" needs a budget in joint mode, which has no k to take one from: Palette(…, kl=0.5), got kl=None'
+        )
+    turns = [resolved.features.index(name) for name in palette.maximised]
+    kl = float(np.log(4)) if palette.kl is None else palette.kl
+    bounds = resolved.lower, resolved.upper
+    lower = highest(setup.groups, *bounds, turns, kl, joint=setup.joint, block=setup.block, seed=setup.seed)
+    return replace(setup, resolved=replace(resolved, lower=lower))
+
+
+def _with_confidence(setup: _Setup, confidence: float) -> _Setup:
+    """Each bound moved to its safe side by z standard errors of level − bound, which depend on λ: three rounds."""
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0.5 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence!r}")
+    asked, aimed = setup.resolved, _raised(setup)
+    if len(setup.groups.sizes) < 2:
+        raise ValueError("confidence needs a pilot of two prompts or more, got one")
+    z = NormalDist().inv_cdf(confidence)
+    for _ in range(3):
+        optimum = aimed.optimise(aimed.block)
+        if optimum.status not in (Status.OPTIMAL, Status.BOUNDARY):
+            break
+        low, high = (
+            z * np.sqrt(np.diag(bound_covariance(setup.groups, optimum, influence)))
+            for influence in (asked.influence_lower, asked.influence_upper)
+        )
+        equal = asked.lower == asked.upper
+        lower, upper = np.where(equal, 0, low) + asked.lower, asked.upper - np.where(equal, 0, high)
+        for i in np.flatnonzero((lower > upper) & (asked.lower <= asked.upper)):
+            raise ValueError(
+                f"confidence must leave room between the bounds of {asked.features[i]}, {asked.lower[i]:.4g} and "
+                f"{asked.upper[i]:.4g}, got {confidence}, which takes {low[i]:.2g} from below and {high[i]:.2g} from "
+                "above"
+            )
+        aimed = _raised(replace(setup, resolved=replace(asked, lower=lower, upper=upper)))
+    return aimed
+
+
+def _asked_with(confidence: float, setup: _Setup, solution: Solution) -> Solution:
+    """The solution of bounds that were moved, said of those that were asked."""
+    there, asked = solution.resolved, setup.resolved
+    most = np.array([name in setup.palette.maximised for name in there.features])
+    lower = np.where(most, there.lower, asked.lower)
+    proof = solution.certificate
+    if proof is not None and not (
+        np.array_equal(there.lower, lower) and np.array_equal(there.upper, asked.upper)
+    ):
+        moved = f"With {confidence:.3g} confidence each bound is aimed at from {NormalDist().inv_cdf(confidence):.2f} "
+        proof = replace(proof, sentence=f"{proof.sentence} {moved}standard errors inside.")
+    return replace(
+        solution,
+        resolved=replace(there, lower=lower, upper=asked.upper),
+        certificate=proof,
+        confidence=float(confidence),
+        aimed=(there.lower, there.upper),
+    )
 
 
 def _to_the_limit(setup: _Setup, whole: Optimum) -> Optimum:
@@ -579,12 +758,21 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
         # Weights that were given, not found.
         covariance = np.zeros_like(covariance)
     proof = None if optimum.certificate is None else _proof(setup, optimum.certificate)
+    nearer = optimum.levels - resolved.lower <= resolved.upper - optimum.levels
+    binds = np.where(optimum.weights == 0, nearer, optimum.weights > 0)
+    influence = np.where(binds, resolved.influence_lower, resolved.influence_upper)
     return Solution(
         status=optimum.status,
         resolved=resolved,
         weights=Figures(names, optimum.weights, np.sqrt(np.diag(covariance)), optimum.error),
-        levels=Figures(names, optimum.levels, level_errors(groups, optimum)),
-        gains=Figures(names, optimum.levels - optimum.base, gain_errors(groups, optimum)),
+        levels=Figures(
+            names, resolved.reported(optimum.levels), level_errors(groups, optimum, resolved.inside)
+        ),
+        gains=Figures(
+            names,
+            resolved.factor * (optimum.levels - optimum.base),
+            gain_errors(groups, optimum, resolved.inside),
+        ),
         mode="joint" if setup.joint else "prompt",
         weighting=setup.weighting,
         candidates=setup.candidates,
@@ -602,6 +790,7 @@ def _solution(setup: _Setup, optimum: Optimum) -> Solution:
         fingerprint=setup.pilot.metadata.to_dict(),
         margin_of=optimum.margin,
         seen_of=lambda: frozenset(prompt_digests(setup.pilot)),
+        bound_covariance=bound_covariance(groups, optimum, influence),
     )
 
 
@@ -618,13 +807,17 @@ def _proof(setup: _Setup, certificate: Certificate) -> Proof:
     se = certificate.se
     if not setup.joint:
         se = reach_error(
-            groups, certificate.direction, setup.block, resolved.influence_lower, resolved.influence_upper
+            groups,
+            certificate.direction,
+            setup.block,
+            resolved.influence_lower,
+            resolved.influence_upper,
+            resolved.inside,
         )
-    sentence = certificate_sentence(groups, resolved, certificate, se, joint=setup.joint, block=setup.block)
-    directions = Figures(resolved.features, certificate.direction)
-    return Proof(
-        directions, certificate.asked, certificate.reach, certificate.gap, se, certificate.margin, sentence
-    )
+    groups, resolved, told = reported(groups, resolved, replace(certificate, se=se))
+    sentence = certificate_sentence(groups, resolved, told, told.se, joint=setup.joint, block=setup.block)
+    directions = Figures(resolved.features, told.direction)
+    return Proof(directions, told.asked, told.reach, told.gap, told.se, told.margin, sentence)
 
 
 def levels(
@@ -676,7 +869,8 @@ def reach(
 ) -> Reach:
     """How far one value can go, alone (`palette=None`, in closed form) or while the others hold.
 
-    With a palette, its bounds on the other values are held and its entry for `value` is left out; each end is found
+    `value` may also name a tail or a cohort's feature of the palette, such as "P(humor < -2)". With a palette, its
+    bounds on the other features are held and what it asks of `value` is left out; each end is found
     to within `gap` within-prompt standard deviations, on the safe side. Raises Infeasible if the others alone cannot
     be had.
 
@@ -684,26 +878,30 @@ def reach(
     >>> print(reach(pilot, None, "humor"))
     humor: 1 to 3 with k = 2, base 2
     """
-    if value not in pilot.values:
-        raise ValueError(f"value must be one of {', '.join(pilot.values)}, got {value!r}")
-    if palette is None:
-        palette = Palette({value: "free"})
-    elif not isinstance(palette, Palette):
-        palette = Palette(palette)
+    given = None if palette is None else palette if isinstance(palette, Palette) else Palette(palette)
+    named = () if given is None else map(str, given.asks)
+    known = tuple(dict.fromkeys((*pilot.values, *named)))
+    if value not in known:
+        raise ValueError(f"value must be one of {', '.join(known)}, got {value!r}")
     if candidates == "limit":
         raise ValueError('candidates must be a number here: what k → ∞ reaches no pilot tells, got "limit"')
-    setup = _set_up(pilot, Palette({**palette.entries, value: "free"}), candidates, mode, weighting, 0)
+    free = Palette({value: "free"}) if given is None else given.freed(value)
+    setup = _set_up(pilot, free, candidates, mode, weighting, 0)
     groups, resolved = setup.groups, setup.resolved
     i = resolved.features.index(value)
-    base, unit = float(resolved.base[i]), np.zeros(len(resolved.features))
+    start, unit = resolved.base[i], np.zeros(len(resolved.features))
     unit[i] = 1.0
+
+    def told(level: float) -> float:
+        return float(resolved.reported(np.full(len(unit), level))[i])
+
     if not (np.isfinite(resolved.lower) | np.isfinite(resolved.upper)).any():
         if setup.joint:
             low, high = float(groups.values[:, i].min()), float(groups.values[:, i].max())
         else:
             high = float(groups.weights @ prompt_support(groups, unit, setup.block))
             low = -float(groups.weights @ prompt_support(groups, -unit, setup.block))
-        return Reach(value, base, low, high, setup.block)
+        return Reach(value, told(start), told(low), told(high), setup.block)
     scale = spread(groups, joint=setup.joint)
     source = tilted(groups, scale, joint=setup.joint)
     exact = setup.joint or bool((groups.sizes == setup.block).all())
@@ -722,5 +920,5 @@ def reach(
                     f"palette must leave {value!r} room to move, got others on the very edge of reach"
                 )
             raise Infeasible(_solution(setup, others))
-        ends.append(base + side * far.low * float(source.scale[i]))
-    return Reach(value, base, ends[0], ends[1], setup.block)
+        ends.append(told(start + side * far.low * source.scale[i]))
+    return Reach(value, told(start), ends[0], ends[1], setup.block)

@@ -168,7 +168,7 @@ class Study:
             raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
         wanted = settings.palettes[palette]
         pilot = self.pilot()
-        for value in wanted.entries:
+        for value in wanted.values:
             if value in self._checks(pilot):
                 raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
         solution = solve(pilot, wanted, seed=settings.seed, on_infeasible="return", **settings.solve)
@@ -210,7 +210,7 @@ class Study:
             measured |= {column.name: name for column in reward.columns}
             reward.close()
         for palette, wanted in self.settings.palettes.items():
-            for value in wanted.entries:
+            for value in wanted.values:
                 if value not in measured:
                     raise ValueError(
                         f"[palettes.{palette}] {value} is not measured; [values] measures {', '.join(measured)}"

@@ -374,6 +374,22 @@ class Tilted:
         rows, shares = (np.concatenate(part) for part in zip(*parts, strict=True))
         return np.bincount(rows, shares, minlength=self.rows).astype(np.float64, copy=False)
 
+    def row_deviations(self, weights: Array) -> Array:
+        """For each row the sum, over the groups it stands in, of its probability times z − level, shape (n, m).
+
+        How fast the levels rise with λᵀz of that row alone. Times the features and summed over rows it is ∇²F.
+        """
+        out = np.zeros((self.rows, self.size))
+        for run in self._inside(weights):
+            axis = run[0][0].axis
+            level = sum((chunk.features * inside).sum(axis + 1, keepdims=True) for chunk, inside in run)
+            for chunk, inside in run:
+                pull = ((chunk.features - level) * (inside * chunk.weight)).reshape(self.size, -1)
+                rows = chunk.rows.reshape(-1)
+                for i in range(self.size):
+                    out[:, i] += np.bincount(rows, pull[i], minlength=self.rows)
+        return out
+
     def kish(self, weights: Array) -> float:
         """Kish's effective number of candidates in a group, 1 / Σ_j w_gj², averaged over groups by weight."""
         total = 0.0

@@ -11,11 +11,21 @@ influences of a prompt's rows are summed first and the result is indicative only
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum
 from valuepalette.tilting import Array, Groups, prompt_support
 
-__all__ = ["covariance_of_mean", "gain_errors", "level_errors", "reach_error", "weight_covariance"]
+__all__ = [
+    "bound_covariance",
+    "covariance_of_mean",
+    "errors",
+    "gain_errors",
+    "level_errors",
+    "reach_error",
+    "weight_covariance",
+    "weight_limits",
+]
 
 
 def covariance_of_mean(influences: Array, weights: Array) -> Array:
@@ -30,14 +40,39 @@ def covariance_of_mean(influences: Array, weights: Array) -> Array:
     return deviation.T @ deviation / left if left > 1e-12 else np.full((influences.shape[1],) * 2, np.nan)
 
 
-def level_errors(groups: Groups, optimum: Optimum) -> Array:
-    """Standard error of each level on new prompts at this λ, shape (m,)."""
-    return np.sqrt(np.diag(covariance_of_mean(optimum.prompt_levels, groups.weights)))
+def errors(by_prompt: Array, weights: Array) -> Array:
+    """Standard error of Σ_g a_g x_g for each column of x (M, m) on its own; nan with a single prompt.
+
+    `weights` is a (M,), or (M, m) where columns weigh prompts differently.
+
+    >>> errors(np.array([[0.0], [2.0]]), np.array([0.5, 0.5]))
+    array([1.])
+    """
+    own = np.broadcast_to(weights if weights.ndim == 2 else weights[:, None], by_prompt.shape)
+    each = zip(by_prompt.T, own.T, strict=True)
+    return np.array([float(covariance_of_mean(x[:, None], a)[0, 0]) ** 0.5 for x, a in each])
 
 
-def gain_errors(groups: Groups, optimum: Optimum) -> Array:
-    """Standard error of level − base, paired by prompt, shape (m,)."""
-    return np.sqrt(np.diag(covariance_of_mean(optimum.prompt_levels - groups.means, groups.weights)))
+def level_errors(groups: Groups, optimum: Optimum, inside: NDArray[np.bool_] | None = None) -> Array:
+    """Standard error of each level on new prompts at this λ, shape (m,).
+
+    `inside` (N, m) says which prompts a feature is about, all where it is None: the level of a cohort is a ratio of
+    means, and its error, by the delta method, that of a mean over the cohort's own prompts.
+    """
+    return errors(optimum.prompt_levels, _among(inside, groups.weights))
+
+
+def gain_errors(groups: Groups, optimum: Optimum, inside: NDArray[np.bool_] | None = None) -> Array:
+    """Standard error of level − base, paired by prompt, shape (m,); `inside` as for `level_errors`."""
+    return errors(optimum.prompt_levels - groups.means, _among(inside, groups.weights))
+
+
+def _among(inside: NDArray[np.bool_] | None, weights: Array) -> Array:
+    """The weights of the prompts that each feature is about."""
+    if inside is None:
+        return weights
+    own = np.where(inside, weights[:, None], 0.0)
+    return own / own.sum(axis=0)
 
 
 def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Array) -> Array:
@@ -57,11 +92,61 @@ def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Arr
     return out
 
 
-def reach_error(groups: Groups, direction: Array, block: int | None, lower: Array, upper: Array) -> float:
+def bound_covariance(groups: Groups, optimum: Optimum, influence: Array) -> Array:
+    """Covariance of level − bound on new prompts at this λ, shape (m, m): that of the mean of s_g − ψ_g.
+
+    `influence` (N, m) is ψ. For a number its diagonal is the square of `level_errors`, for "keep" that of
+    `gain_errors`: a bound that came from the pilot moves with it, and much of the error cancels.
+    """
+    return covariance_of_mean(optimum.prompt_levels - influence, groups.weights)
+
+
+def weight_limits(weights: Array, covariance: Array, short: Array, bounds: Array, deviations: float) -> Array:
+    """How far from zero a weight that is zero could be, shape (m,); zero elsewhere.
+
+    covariance  V, (m, m)
+    short       bound − level of the bound that would bind first, below zero under a slack lower bound, above zero over
+                a slack upper one; nan where nothing is asked
+    bounds      covariance of level − bound, (m, m), as `bound_covariance` has it
+
+    Were the bound an equality, the weight would be about (V⁻¹ short)_i, V over the free weights and i, with the
+    sandwich error; its end on the allowed side, `deviations` errors further, is the limit: one-sided, 0 if not even
+    that has the sign. A weight of zero is no estimate with an error: it is the edge of what is allowed.
+
+    >>> one, error = np.ones((1, 1)), np.full((1, 1), 0.01)
+    >>> weight_limits(np.zeros(1), one, np.array([-0.05]), error, 2.0).round(3).tolist()
+    [0.15]
+    >>> weight_limits(np.zeros(1), one, np.array([-0.5]), error, 2.0).tolist()
+    [0.0]
+    """
+    out = np.zeros(len(weights))
+    for i in np.flatnonzero((weights == 0) & ~np.isnan(short)):
+        free = np.flatnonzero((weights != 0) | (np.arange(len(weights)) == i))
+        inside = np.ix_(free, free)
+        own = np.linalg.pinv(covariance[inside], hermitian=True)[free == i][0]
+        error = float(np.sqrt(own @ bounds[inside] @ own))
+        reach = deviations * error - abs(float(own[free == i][0] * short[i]))
+        out[i] = -np.sign(short[i] or -1.0) * max(reach, 0.0)
+    return out
+
+
+def reach_error(
+    groups: Groups,
+    direction: Array,
+    block: int | None,
+    lower: Array,
+    upper: Array,
+    inside: NDArray[np.bool_] | None = None,
+) -> float:
     """Standard error of a certificate's gap: of σ(d) − d⁺ᵀlower + d⁻ᵀupper over prompts.
 
-    `block` is k, None for all candidates; `lower`, `upper` (N, m) as for `weight_covariance`.
+    `block` is k, None for all candidates; `lower`, `upper` (N, m) as for `weight_covariance`; `inside` as for
+    `level_errors`. Where features are about different prompts, the shares of their cohorts are taken as given.
     """
     influence = np.where(direction > 0, lower, upper)
     by_prompt = prompt_support(groups, direction, block) - influence @ direction
+    if inside is not None:
+        kinds = np.unique(inside[:, direction != 0], axis=0, return_inverse=True)[1].ravel()
+        means = np.bincount(kinds, groups.weights * by_prompt) / np.bincount(kinds, groups.weights)
+        by_prompt = by_prompt - means[kinds]
     return float(np.sqrt(covariance_of_mean(by_prompt[:, None], groups.weights)[0, 0]))
