@@ -34,6 +34,7 @@ CORE = (
     "certificates",
     "solving",
     "paper_pilots",
+    "docs",
 )
 MAY_SKIP = "the shared data folder is not beside the checkout"
 
