@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -262,6 +263,19 @@ def test_names_are_there(page: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extras in re.findall(r"valuepalette\[([\w,]+)\]", text):
         assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_the_floors_of_the_page_are_those_of_the_contract() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [entry["layers"] for entry in contract["contracts"]]
+    height = {name: -at for at, layer in enumerate(layers) for name in layer.split(" | ")}
+    table = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| floor |")[2].partition("\n\n")[0]
+    )
+    floors = [[height[name] for name in re.findall(r"`(\w+)`", row)] for row in table.splitlines()[2:]]
+    assert len(floors) == 7
+    for above, below in pairwise(floors):
+        assert min(above) > max(below)
 
 
 @pytest.fixture(scope="module")
