@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 import textwrap
 import time
@@ -317,6 +318,7 @@ def _left(study: Study) -> Iterator[str]:
     yield from _titled(f"8. In {folder}{os.sep}")
     yield from ("", *table(["", ""], [list(entry) for entry in files.items()], left=(0, 1))[1:])
     yield from ("", "Next:", "")
-    yield f"  valuepalette evaluate {folder / 'study.toml'}"
-    yield f'  valuepalette solve {folder / "pilot"} --ask "humor=reach 50%" --ask "length<=20"'
+    study_file, pilot = (shlex.quote(str(folder / name)) for name in ("study.toml", "pilot"))
+    yield f"  valuepalette evaluate {study_file}"
+    yield f'  valuepalette solve {pilot} --ask "humor=reach 50%" --ask "length<=20"'
     yield "  valuepalette values"
