@@ -30,6 +30,7 @@ bench: .stamps/dev
 
 docs: .stamps/dev
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/picture.py
 
 setup: .stamps/dev
 

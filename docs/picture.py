@@ -1,26 +1,29 @@
-"""Draws docs/images/asked-and-got.svg: what a palette asked and what was got on unseen prompts.
+"""Draws docs/images/asked-and-got.svg: what a palette asked, and what was got on unseen prompts.
 
     python docs/picture.py RUN PALETTE    takes the figures from a run's folder and keeps them beside the picture
     python docs/picture.py                draws from the figures kept
 
-Every number comes from the solution and the evaluations of the run; nothing is typed in.
+Every number comes from the solution, the evaluation and the candidates of the run; nothing is typed in. Beside the
+palette stand two things one would do without it, on the same candidates: a weight for each value that is one over its
+standard deviation, and the best candidate by that sum.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from valuepalette import Evaluation, Solution
+from valuepalette import Evaluation, Pilot, Solution, choose, evaluate
 
 PICTURE = Path(__file__).parent / "images" / "asked-and-got.svg"
 FIGURES = PICTURE.with_suffix(".json")
-METHODS = {"decoding": "valuepalette"}
-"""The methods drawn, in the order of the legend, by their folder in a run."""
+OURS, EQUAL, BEST = "this palette", "equal weights", "best of k"
+METHODS = (OURS, EQUAL, BEST)
 
 WIDTH, LEFT, RIGHT, TOP, ROW = 820, 215, 40, 92, 46
 STYLE = """\
@@ -43,22 +46,44 @@ text { font: 14px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 def figures(run: Path, palette: str) -> dict[str, Any]:
     """What the picture shows of a palette: gains in within-prompt standard deviations, by value and method."""
     solution = Solution.load(run / "solutions" / f"{palette}.json")
-    evaluations = {
-        method: Evaluation.load(run / "evaluation" / method / f"{palette}.json") for method in METHODS
+    ours = Evaluation.load(run / "evaluation" / "decoding" / f"{palette}.json")
+    spreads = dict(zip(solution.features, solution.spread.tolist(), strict=True))
+    asked = [name for name, text in solution.asked.items() if text != "free" and spreads[name] > 0]
+    judged = {OURS: ours, **_others(run, solution, ours, asked)}
+    values: list[dict[str, Any]] = []
+    for name in asked:
+        unit = spreads[name]
+        got = {method: _rounded(found[name].gain / unit) for method, found in judged.items()}
+        se = _rounded(ours[name].gain_se / unit)
+        target = _rounded(ours[name].to_gain / unit)
+        values.append({"name": name, "asked": solution.asked[name], "target": target, "got": got, "se": se})
+    return {
+        "palette": palette,
+        "prompts": ours.prompts,
+        "candidates": ours.candidates,
+        "kl": {method: _rounded(found.kl) for method, found in judged.items()},
+        "values": values,
     }
-    ours = evaluations["decoding"]
-    values = []
-    for name, spread in zip(solution.features, solution.spread.tolist(), strict=True):
-        if solution.asked[name] == "free" or not spread:
-            continue
-        got = {
-            method: {"gain": judged[name].gain / spread, "se": judged[name].gain_se / spread}
-            for method, judged in evaluations.items()
-        }
-        values.append(
-            {"name": name, "asked": solution.asked[name], "target": ours[name].to_gain / spread, "got": got}
+
+
+def _others(run: Path, solution: Solution, ours: Evaluation, asked: list[str]) -> dict[str, Evaluation]:
+    pilot, unseen, k = Pilot.read(run / "pilot"), Pilot.read(run / "held_out"), solution.candidates
+    spreads = dict(zip(pilot.values, pilot.array.std(axis=0).tolist(), strict=True))
+    sides = {name: 1 if math.isfinite(ours[name].lower) else -1 for name in asked}
+    equal = {name: side / spreads[name] for name, side in sides.items()}
+    # Weights a million times as large leave nothing to chance.
+    best = {name: 1e6 * weight for name, weight in equal.items()}
+    return {
+        method: evaluate(choose(unseen, levels), levels)
+        for method, levels in (
+            (EQUAL, Solution.from_weights(pilot, equal, k)),
+            (BEST, Solution.from_weights(pilot, best, k)),
         )
-    return {"palette": palette, "prompts": ours.prompts, "candidates": ours.candidates, "values": values}
+    }
+
+
+def _rounded(number: float) -> float:
+    return round(number, 4)
 
 
 def drawn(shown: dict[str, Any]) -> str:
@@ -77,47 +102,45 @@ def drawn(shown: dict[str, Any]) -> str:
         f"<title>Asked and got on {shown['prompts']} unseen prompts</title>",
         f"<style>\n{STYLE}\n</style>",
         f'<text class="head" x="8" y="26">Asked and got on {shown["prompts"]} unseen prompts</text>',
-        *_legend(),
+        *_legend(shown["kl"], shown["candidates"]),
         *_ticks(low, high, x, bottom),
     ]
     for number, value in enumerate(values):
         lines += _row(value, TOP + ROW * number + ROW / 2, x)
     lines.append(
-        f'<text class="small" x="{LEFT}" y="{bottom + 36}">gain over the model as it is, in standard deviations '
-        "between answers to one prompt; bars are 95 %</text>"
+        f'<text class="small" x="8" y="{bottom + 38}">Gain over the model as it is, in standard deviations between '
+        "answers to one prompt; bars: 95 %. KL: how far from the model, in nats.</text>"
     )
     return "\n".join([*lines, "</svg>", ""])
 
 
 def _ends(value: dict[str, Any]) -> Iterator[float]:
-    yield value["target"]
-    for method, got in value["got"].items():
-        bar = 1.96 * got["se"] if method == "decoding" else 0
-        yield from (got["gain"] - bar, got["gain"] + bar)
+    yield from (value["target"], *value["got"].values())
+    yield from (value["got"][OURS] - 1.96 * value["se"], value["got"][OURS] + 1.96 * value["se"])
 
 
-def _legend() -> Iterator[str]:
-    """A mark and a word for each."""
-    at = 8
-    marks = [('<path class="asked" d="M{x} 46 V62"/>', "asked")]
-    for method, label in METHODS.items():
-        marks.append((_mark(method, "{x}", 54), label))
-    for mark, label in marks:
-        yield mark.replace("{x}", f"{at + 8}")
-        yield f'<text x="{at + 24}" y="59">{escape(label)}</text>'
-        at += 48 + 7 * len(label)
+def _legend(kl: dict[str, float], candidates: int) -> Iterator[str]:
+    """A mark and a word for each method, with its distance from the model."""
+    y, at = 54, 16
+    yield f'<path class="asked" d="M{at} {y - 8} V{y + 8}"/>'
+    yield f'<text x="{at + 16}" y="{y + 5}">asked</text>'
+    at += 80
+    for method in METHODS:
+        label = f"{method.replace(BEST, f'best of {candidates}')}, KL {kl[method]:.2f}"
+        yield _mark(method, at, y)
+        yield f'<text x="{at + 16}" y="{y + 5}">{label}</text>'
+        at += 44 + 7.5 * len(label)
 
 
-def _mark(method: str, x: float | str, y: float) -> str:
-    """Ours is a dot; each other method has a shape of its own, so that colour is not needed."""
-    if method == "decoding":
+def _mark(method: str, x: float, y: float) -> str:
+    """Each method has a shape of its own, so that nothing hangs on colour."""
+    if method == OURS:
         return f'<circle class="dot" cx="{x}" cy="{y}" r="6"/>'
-    shapes = ("M-6 -6 H6 V6 H-6 Z", "M0 -7 L7 6 H-7 Z", "M-6 -6 L6 6 M-6 6 L6 -6")
-    shape = shapes[list(METHODS).index(method) - 1]
+    shape = {EQUAL: "M-5 -5 H5 V5 H-5 Z", BEST: "M0 -6 L6 5 H-6 Z"}[method]
     return f'<path class="other" transform="translate({x} {y})" d="{shape}"/>'
 
 
-def _ticks(low: float, high: float, x: Any, bottom: int) -> Iterator[str]:
+def _ticks(low: float, high: float, x: Callable[[float], float], bottom: int) -> Iterator[str]:
     step = next(step for step in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if (high - low) / step <= 8)
     for number in range(int(low / step) - 1, int(high / step) + 2):
         if low <= (gain := number * step) <= high:
@@ -126,17 +149,15 @@ def _ticks(low: float, high: float, x: Any, bottom: int) -> Iterator[str]:
             yield f'<text class="small" x="{x(gain)}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
 
 
-def _row(value: dict[str, Any], y: float, x: Any) -> Iterator[str]:
+def _row(value: dict[str, Any], y: float, x: Callable[[float], float]) -> Iterator[str]:
+    ours, bar = value["got"][OURS], 1.96 * value["se"]
     yield f'<text x="8" y="{y - 1}">{escape(value["name"])}</text>'
     yield f'<text class="small" x="8" y="{y + 14}">{escape(value["asked"])}</text>'
-    for method, got in value["got"].items():
-        if method != "decoding":
-            yield _mark(method, x(got["gain"]), y)
-    ours = value["got"]["decoding"]
-    bar = 1.96 * ours["se"]
-    yield f'<path class="got" d="M{x(ours["gain"] - bar)} {y} H{x(ours["gain"] + bar)}"/>'
+    yield f'<path class="got" d="M{x(ours - bar)} {y} H{x(ours + bar)}"/>'
+    for method in (BEST, EQUAL):
+        yield _mark(method, x(value["got"][method]), y)
     yield f'<path class="asked" d="M{x(value["target"])} {y - 13} V{y + 13}"/>'
-    yield _mark("decoding", x(ours["gain"]), y)
+    yield _mark(OURS, x(ours), y)
 
 
 def main(arguments: list[str]) -> None:

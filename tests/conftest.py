@@ -42,6 +42,7 @@ CORE = (
     "sequencing",
     "corrections",
     "paper_pilots",
+    "docs",
 )
 MAY_SKIP = "the shared data folder is not beside the checkout"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from valuepalette.comparing import asked_of, judge_choice, off_by, usual_choices
+from valuepalette.comparing import asked_of, judge_choice, off_by, off_by_chance, usual_choices
 from valuepalette.pilot import Pilot
 from valuepalette.solving import Solution, solve
 
@@ -105,3 +105,20 @@ def test_more_than_asked_where_nothing_binds_is_no_distance() -> None:
     alone = abs(judged["humor"].gain - judged["humor"].to_gain) / solution.spread[0]
     assert judged["double"].gain > 0.5
     assert off_by(judged, judged, solution) == pytest.approx(alone / 2)
+
+
+def test_chance_alone_makes_as_much_of_it_as_it_does() -> None:
+    found: list[float] = []
+    expected: list[float] = []
+    for seed in range(60):
+        solution = solve(candidates(2 * seed), PALETTE)
+        judged = judge_choice(candidates(2 * seed + 1, first=1000), solution)
+        found.append(off_by(judged, judged, solution))
+        expected.append(off_by_chance(judged, solution))
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.2)
+
+
+def test_on_its_own_pilot_a_solution_has_what_was_asked() -> None:
+    judged = judge_choice(PILOT, SOLUTION)
+    assert off_by(judged, judged, SOLUTION) == pytest.approx(0, abs=1e-7)
+    assert off_by(judge_choice(PILOT, OTHERS["joint mode"]), judged, SOLUTION) > 0.03

@@ -20,10 +20,14 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import test_study
@@ -259,6 +263,62 @@ def test_names_are_there(page: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extras in re.findall(r"valuepalette\[([\w,]+)\]", text):
         assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_the_floors_of_the_page_are_those_of_the_contract() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [entry["layers"] for entry in contract["contracts"]]
+    height = {name: -at for at, layer in enumerate(layers) for name in layer.split(" | ")}
+    table = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| floor |")[2].partition("\n\n")[0]
+    )
+    floors = [[height[name] for name in re.findall(r"`(\w+)`", row)] for row in table.splitlines()[2:]]
+    assert len(floors) == 7
+    for above, below in pairwise(floors):
+        assert min(above) > max(below)
+
+
+@pytest.fixture(scope="module")
+def picture() -> ModuleType:
+    spec = spec_from_file_location("picture", ROOT / "docs" / "picture.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_is_drawn_from_its_figures(picture: ModuleType) -> None:
+    shown = json.loads(picture.FIGURES.read_text(encoding="utf-8"))
+    drawn = picture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == picture.drawn(shown), "run `make docs`"
+    root = ElementTree.fromstring(drawn)
+    dots = [dot for dot in root.iter("{http://www.w3.org/2000/svg}circle") if float(dot.get("cy", 0)) > 90]
+    gains = [value["got"]["this palette"] for value in shown["values"]]
+    # Where the dots lie, gains do, by one straight line.
+    places = [float(dot.get("cx", 0)) for dot in dots]
+    slope, start = np.polyfit(gains, places, 1)
+    assert slope > 0
+    assert places == pytest.approx([start + slope * gain for gain in gains], abs=0.1)
+
+
+def test_the_figures_are_those_of_a_run(picture: ModuleType, tmp_path: Path) -> None:
+    study = test_study.study(test_study.write(tmp_path))
+    study.sample(quiet=True)
+    study.score(quiet=True)
+    judged = study.evaluate("funny")
+    shown = picture.figures(study.folder, "funny")
+    goats, variety = shown["values"]
+    unit = study.solve("funny").spread[0]
+    assert (goats["name"], goats["asked"], variety["asked"]) == ("goats", "reach 50%", "keep")
+    assert goats["target"] == pytest.approx(judged["goats"].to_gain / unit, abs=1e-4)
+    assert goats["got"]["this palette"] == pytest.approx(judged["goats"].gain / unit, abs=1e-4)
+    assert goats["se"] == pytest.approx(judged["goats"].gain_se / unit, abs=1e-4)
+    # The best of k is as far as one can go from the model, and as far up in the sum of both values.
+    assert shown["kl"]["best of k"] == pytest.approx(np.log(shown["candidates"]), abs=0.1)
+    sums = {method: goats["got"][method] + variety["got"][method] for method in picture.METHODS}
+    assert max(sums, key=lambda method: sums[method]) == "best of k"
+    assert picture.drawn(shown).count("<circle") == 3
 
 
 def grammar() -> dict[str, Any]:

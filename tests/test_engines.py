@@ -271,6 +271,11 @@ class TestTemplates:
         with pytest.raises(ValueError, match=r"prompts\[0\] must end where the assistant is to answer"):
             texts(open_engine(folders["chat"]), [turns], 1)
 
+    def test_a_template_may_refuse_a_conversation(self, folders: dict[str, str]) -> None:
+        engine = open_engine(folders["base"], template="{{ raise_exception('no system role here') }}")
+        with pytest.raises(ValueError, match=r"prompts\[0\] must suit .* template, .*: no system role here"):
+            texts(engine, ["Hi"], 1)
+
     def test_refuses_what_it_cannot_continue(self, folders: dict[str, str]) -> None:
         engine = open_engine(folders["base"])
         with pytest.raises(ValueError, match=r"prompts\[1\] must hold at least one token, got ''"):

@@ -15,7 +15,7 @@ from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.solving import Figures, Solution, solve
 
-__all__ = ["asked_of", "judge_choice", "off_by", "spread_of", "usual_choices"]
+__all__ = ["asked_of", "judge_choice", "off_by", "off_by_chance", "usual_choices"]
 
 
 def usual_choices(pilot: Pilot, solution: Solution) -> dict[str, Solution]:
@@ -55,11 +55,13 @@ def usual_choices(pilot: Pilot, solution: Solution) -> dict[str, Solution]:
 
 
 def judge_choice(candidates: Pilot, solution: Solution, checks: Sequence[str] = ()) -> Evaluation:
-    """What a solution's choice among candidates has on them; joint weights are taken as if they were a decoder's."""
+    """What a solution's choice has on candidates, its own pilot's too; joint weights are taken for a decoder's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the solution is in joint mode")
-        answers = choose(candidates, solution, candidates=candidates.candidates)
-    return evaluate(answers, solution, checks=checks)
+        warnings.filterwarnings("ignore", message=".* are the pilot's own")
+        k = solution.candidates if isinstance(solution.candidates, int) else candidates.candidates
+        answers = choose(candidates, solution, candidates=k)
+        return evaluate(answers, solution, checks=checks)
 
 
 def asked_of(judged: Evaluation) -> list[Measured]:
@@ -73,16 +75,22 @@ def off_by(found: Evaluation, judged: Evaluation, solution: Solution) -> float:
     In standard deviations within a prompt, on average over the values asked. `judged` is the evaluation of the
     palette. Beyond a bound that does not bind there is no distance: it is more than asked at no cost.
     """
-    total = 0.0
-    asked = asked_of(judged)
-    for row in asked:
+    distances: list[float] = []
+    for row in asked_of(judged):
         off = found[row.name].gain - row.to_gain
         if solution.weights[row.name] == 0:
             off = min(off, 0.0) if math.isfinite(row.lower) else max(off, 0.0)
-        total += abs(off) / spread_of(solution, row.name)
-    return total / len(asked)
+        distances.append(abs(off) / _spread(solution, row))
+    return float(np.mean(distances))
 
 
-def spread_of(solution: Solution, name: str) -> float:
-    """The standard deviation of a value among the answers to one prompt."""
-    return float(solution.spread[solution.features.index(name)])
+def off_by_chance(judged: Evaluation, solution: Solution) -> float:
+    """What `off_by` is on average where only chance parts asked and got; without the values that do not bind."""
+    binding = [row for row in asked_of(judged) if solution.weights[row.name] != 0]
+    errors = [row.gain_se / _spread(solution, row) for row in binding]
+    return math.sqrt(2 / math.pi) * sum(errors) / len(asked_of(judged))
+
+
+def _spread(solution: Solution, row: Measured) -> float:
+    """The standard deviation of a value among the answers to one prompt; one where it does not vary."""
+    return float(solution.spread[solution.features.index(row.name)]) or 1.0

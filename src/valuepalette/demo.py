@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import shlex
 import shutil
 import textwrap
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from valuepalette import collecting
-from valuepalette.comparing import asked_of, judge_choice, off_by, spread_of, usual_choices
+from valuepalette.comparing import asked_of, judge_choice, off_by, off_by_chance, usual_choices
 from valuepalette.engines import Engine
 from valuepalette.evaluation import Evaluation, Measured
 from valuepalette.example import example_pilot
@@ -27,7 +29,7 @@ from valuepalette.judging import Verdict
 from valuepalette.pilot import Pilot
 from valuepalette.progress import duration
 from valuepalette.settings import Settings, read_settings
-from valuepalette.solving import Solution, reach, solve
+from valuepalette.solving import reach, solve
 from valuepalette.study import Study
 from valuepalette.tabulating import WIDTH, cut, decimals, number, table, with_error
 
@@ -36,7 +38,7 @@ __all__ = ["run"]
 SHIPPED = Path(__file__).with_name("data")
 COPIES = {"demo.toml": "study.toml", "pilot.txt": "pilot.txt", "unseen.txt": "unseen.txt"}
 TOGETHER, ALONE = "playful", "humor-alone"
-IMPOSSIBLE = {"humor": "q80", "positiveness": "q80", "harmlessness": "keep"}
+IMPOSSIBLE = {"humor": "q80", "positiveness": "q80"}
 ANSWERS = 5
 
 
@@ -53,6 +55,7 @@ def run(
     """
     folder = Path("demo-run" if folder is None else folder)
     settings = replace(read_settings(SHIPPED / "demo.toml"), folder=folder)
+    _print(_opening())
     _print(_example(example_pilot(), settings))
     study = Study(settings, open_engine=open_engine, rewards=rewards)
     _print(_collected(study))
@@ -65,6 +68,13 @@ def run(
 def _print(lines: Iterator[str]) -> None:
     for line in lines:
         print(line, flush=True)
+
+
+def _opening() -> Iterator[str]:
+    yield from _said(
+        "valuepalette asks a language model for levels of several values at once. Parts 1 to 3 use answers that ship "
+        "with it. Then a small model runs on this machine, for some minutes the first time."
+    )
 
 
 def _titled(text: str) -> Iterator[str]:
@@ -86,8 +96,9 @@ def _example(pilot: Pilot, settings: Settings) -> Iterator[str]:
         far = reach(pilot, None, name, k)
         places = decimals(level=max(abs(far.low), abs(far.high)))
         ends = f"{number(far.low, places)} … {number(far.high, places)}"
-        rows.append([name, number(far.base, places), ends, cut(about[name]["definition"], 48)])
-    yield from ("", *table(["", "base", f"one of {k} reaches", "what it is"], rows, left=(0, 3)))
+        measure = re.split(r",? by ", about[name]["definition"])[0]
+        rows.append([name, number(far.base, places), ends, cut(measure, 58)])
+    yield from ("", *table(["", "base", f"one of {k} reaches", "measured as"], rows, left=(0, 3)))
     yield from _said(
         f"The answers are by {model}; the pilot ships with the package. Base: the mean over all of them. "
         f"One of {k} reaches: the lowest and the highest mean that a value has alone, if one of {k} answers to each "
@@ -99,8 +110,9 @@ def _example(pilot: Pilot, settings: Settings) -> Iterator[str]:
     took = time.perf_counter() - start
     yield from ("", *str(solution).splitlines())
     yield from _said(
-        f"Solved in {1000 * took:.0f} ms, and proved: these are the smallest changes of the model, measured by KL, "
-        "that have the levels asked for. An answer is then drawn with a chance that grows as exp(weights · values)."
+        f"Solved in {1000 * took:.0f} ms, and proved: of all ways to choose that have these levels, this one stays "
+        "closest to the model, in KL. An answer is drawn with a chance that grows as the exponential of the sum of "
+        "its values, each times its weight."
     )
     yield from _titled("3. A palette that cannot be had, and why")
     refused = solve(pilot, IMPOSSIBLE, k, on_infeasible="return")
@@ -136,8 +148,8 @@ def _collected(study: Study) -> Iterator[str]:
     tokens = sum(int(np.sum(pilot.table["tokens"])) for pilot in (study.pilot(), study.held_out()))
     if not parts:
         yield from _said(
-            f"{tokens:,} tokens in {duration(sampled)}, {tokens / sampled:,.0f} a second with the start; scored in "
-            f"{duration(took - sampled)}."
+            f"{tokens:,} tokens in {duration(sampled)}, the loading of the model included: {tokens / sampled:,.0f} a "
+            f"second. Scored in {duration(took - sampled)}."
         )
     else:
         yield from _said(
@@ -149,52 +161,55 @@ def _compared(study: Study) -> Iterator[str]:
     """Asked against got, beside what one would do without solving for levels."""
     pilot, out, checks = study.pilot(), study.held_out(), study.settings.checks
     solution, judged = study.solve(TOGETHER), study.evaluate(TOGETHER)
-    asked = asked_of(judged)
+    asked, k = asked_of(judged), judged.candidates or 1
     others = usual_choices(pilot, solution)
-    k = judged.candidates or 1
+    found = {name: judge_choice(out, other, checks) for name, other in others.items()}
+    known = {name: judge_choice(pilot, other) for name, other in [("", solution), *others.items()]}
+    every = [judged, *found.values()]
     yield from _titled(f"5. Asked against got, on {judged.prompts} unseen prompts")
     yield from _said(
-        f"Changes from the base model on the same prompts. Every row chooses among the same {k} answers to each "
+        f"Changes from the base model on the same prompts. Every column chooses among the same {k} answers to each "
         "prompt, drawn and scored once."
     )
-    shown = [*(row.name for row in asked), *checks]
-    lines = [
-        ["asked", *(_change(row.to_gain) for row in asked), *[""] * len(checks), "", ""],
-        _line("this palette", judged, shown, off_by(judged, judged, solution)),
-        ["  ± error", *(number(judged[name].gain_se, 3) for name in shown), "", number(judged.kl_se, 2)],
-        [
-            "  verdict",
-            *(row.verdict.name.lower() for row in asked if row.verdict),
-            *[""] * len(checks),
-            "",
-            "",
-        ],
-    ]
-    for name, other in others.items():
-        found = judge_choice(out, other, checks)
-        lines.append(_line(name, found, shown, off_by(found, judged, solution)))
-    heads = ["", *(row.name for row in asked), *(f"{name}*" for name in checks), "off by", "KL"]
-    yield from ("", *table(heads, lines))
+    rows: list[list[str]] = []
+    for row in [*asked, *(judged[name] for name in checks)]:
+        target = "" if row.check else _change(row.to_gain)
+        verdict = row.verdict.name.lower() if row.verdict else ""
+        got = [_change(each[row.name].gain) for each in every]
+        rows.append(
+            [f"{row.name}{'*' * row.check}", target, got[0], number(row.gain_se, 3), verdict, *got[1:]]
+        )
+    ours, *theirs = (number(off_by(each, judged, solution), 2) for each in every)
+    rows.append(["off by", "", ours, number(off_by_chance(judged, solution), 2), "", *theirs])
+    ours, *theirs = (number(off_by(each, judged, solution), 2) for each in known.values())
+    rows.append(["off by on the pilot", "", ours, "", "", *theirs])
+    ours, *theirs = (number(each.kl, 2) for each in every)
+    rows.append(["KL", "", ours, number(judged.kl_se, 2), "", *theirs])
+    yield from ("", *table(["", "asked", "this palette", "± chance", "verdict", *others], rows, left=(0, 4)))
     yield from _said(
-        "± error: one standard error. *: a second opinion, measured and never optimised. off by: the distance from "
-        "what was asked, above or below, in standard deviations among the answers to one prompt, on average over "
-        f"the {len(asked)} values. KL: the distance from the base model in nats; at most log {k} = {math.log(k):.2f}."
+        "± chance: one standard error. *: a second opinion, measured and never optimised. off by: how far from what "
+        "was asked, above or below, in standard deviations among the answers to a prompt, on average over the "
+        f"{len(asked)} values; beside it, what chance alone makes of it. On the pilot, where the palette was solved, "
+        f"chance has no part. KL: how far from the base model, in nats; log {k} = {math.log(k):.2f} is the most."
     )
     yield from _said(
-        "Beside it, what one would do today: equal weights, one for each standard deviation; the best by their "
-        "sum; and the weights of the paper's equation, in joint mode, which count on choosing the prompts too. "
-        + _short_of(pilot, others["joint mode"], solution, asked)
+        "What one would do today. Equal weights: one for each standard deviation. Best of "
+        f"{k}: the highest sum by these. Joint mode: the weights of the paper's equation, which count on choosing "
+        "the prompts as well; a model has to answer those it is given."
+        + _short_of(known["joint mode"], asked)
     )
     yield from _said(_on_chance(asked, judged))
 
 
-def _change(number_: float) -> str:
+def _change(gain: float) -> str:
     """Three decimals and a sign, and no minus before a zero."""
-    return number(round(number_, 3) + 0.0, 3, "+")
+    return number(round(gain, 3) + 0.0, 3, "+")
 
 
-def _line(name: str, found: Evaluation, shown: list[str], off_by: float) -> list[str]:
-    return [name, *(_change(found[value].gain) for value in shown), number(off_by, 2), number(found.kl, 2)]
+def _short_of(joint: Evaluation, asked: list[Measured]) -> str:
+    """By how much joint weights fall short of what was asked most of, where chance has no part."""
+    row = asked[0]
+    return f" On the pilot they give {row.name} {_change(joint[row.name].gain)} of {_change(row.to_gain)}."
 
 
 def _on_chance(asked: list[Measured], judged: Evaluation) -> str:
@@ -214,20 +229,6 @@ def _on_chance(asked: list[Measured], judged: Evaluation) -> str:
     return f"{text}: undecided means that chance alone may be why it looks so. To decide: {', '.join(told)}."
 
 
-def _short_of(pilot: Pilot, joint: Solution, solution: Solution, asked: list[Measured]) -> str:
-    """How far the joint weights fall short where chance has no part: on the pilot, of what was asked."""
-    k = solution.candidates if isinstance(solution.candidates, int) else None
-    given = Solution.from_weights(pilot, dict(joint.weights), k)
-    shares = {
-        row.name: (row.to_gain - given.gains[row.name]) / spread_of(solution, row.name) for row in asked
-    }
-    worst = max(asked, key=lambda row: abs(shares[row.name]))
-    return (
-        f"A model answers those it is given: on the pilot itself, without any chance, they give {worst.name} "
-        f"{_change(given.gains[worst.name])} where {_change(worst.to_gain)} was asked."
-    )
-
-
 def _alone(study: Study) -> Iterator[str]:
     """One value pushed by itself, and what the others pay."""
     alone, together = study.evaluate(ALONE), study.evaluate(TOGETHER)
@@ -238,17 +239,17 @@ def _alone(study: Study) -> Iterator[str]:
     ]
     yield from ("", *table(["", f"{pushed.name} alone", "this palette", ""], rows, left=(0, 3)))
     costs = [row for row in alone.rows if row is not pushed and row.gain < -2 * row.gain_se]
-    told = ", ".join(f"{row.name} {_gain(row)}" for row in costs)
-    spared = "moved down by more than two standard errors"
+    told = ", ".join(f"{row.name} {_gain(row)}" for row in costs) or "nothing"
     yield from _said(
-        f"Changes from the base model on the same {alone.prompts} unseen prompts, ± one standard error. "
-        + (f"Alone it costs: {told}." if costs else f"None of the others {spared}.")
-        + f" KL {number(alone.kl, 2)} alone, {number(together.kl, 2)} in the palette."
+        f"Changes from the base model on the same {alone.prompts} prompts, ± one standard error; KL "
+        f"{number(alone.kl, 2)} and {number(together.kl, 2)}. Beyond two standard errors, {pushed.name} alone costs: "
+        f"{told}."
     )
 
 
 def _gain(row: Measured) -> str:
-    return with_error(row.gain, row.gain_se, decimals(row.gain_se, level=row.gain), "+")
+    places = decimals(row.gain_se, level=row.gain)
+    return with_error(round(row.gain, places) + 0.0, row.gain_se, places, "+")
 
 
 def _answers(study: Study) -> Iterator[str]:
@@ -257,7 +258,10 @@ def _answers(study: Study) -> Iterator[str]:
     asked = [name for name, text in solution.asked.items() if text != "free"]
     weights = np.array([solution.weights[name] for name in asked])
     values = np.column_stack([np.asarray(answers.table[name]) for name in asked])
-    prompts, said = answers.texts(), answers.responses or []
+    prompts, cut_off = answers.texts(), answers.table["finish_reason"].to_pylist()
+    said = [
+        text + "…" * (end == "length") for text, end in zip(answers.responses or [], cut_off, strict=True)
+    ]
     drawn, first = np.asarray(answers.table["drawn"]), np.asarray(answers.table["candidate"]) == 0
     after = {int(answers.prompt_index[row]): int(row) for row in np.flatnonzero(drawn)}
     before = {int(answers.prompt_index[row]): int(row) for row in np.flatnonzero(first)}
@@ -276,11 +280,9 @@ def _answers(study: Study) -> Iterator[str]:
         yield from ("", str(prompts[before[g]]))
         yield from _quoted("before", said[before[g]])
         yield from _quoted("after", said[after[g]])
-        changes = (
-            f"{name} {number(old, 2)} → {number(new, 2)}"
-            for name, old, new in zip(asked, values[before[g]], values[after[g]], strict=True)
-        )
-        yield from _quoted("worse" if moved[g] < 0 else "better", ", ".join(changes))
+        changes = zip(asked, values[after[g]] - values[before[g]], strict=True)
+        told = ", ".join(f"{name} {number(round(by, 2) + 0.0, 2, '+')}" for name, by in changes)
+        yield from _quoted("worse" if moved[g] < 0 else "better", told)
     count = sum(change < 0 for change in moved.values())
     yield from _said(
         f"Better and worse by the palette's weights. Of {answers.prompts} answers {count} got worse: the choice is "
@@ -316,6 +318,7 @@ def _left(study: Study) -> Iterator[str]:
     yield from _titled(f"8. In {folder}{os.sep}")
     yield from ("", *table(["", ""], [list(entry) for entry in files.items()], left=(0, 1))[1:])
     yield from ("", "Next:", "")
-    yield f"  valuepalette evaluate {folder / 'study.toml'}"
-    yield f'  valuepalette solve {folder / "pilot"} --ask "humor=reach 50%" --ask "length<=20"'
+    study_file, pilot = (shlex.quote(str(folder / name)) for name in ("study.toml", "pilot"))
+    yield f"  valuepalette evaluate {study_file}"
+    yield f'  valuepalette solve {pilot} --ask "humor=reach 50%" --ask "length<=20"'
     yield "  valuepalette values"

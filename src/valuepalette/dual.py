@@ -437,14 +437,13 @@ def _report(
     rows = source.row_weights(weights)
     levels = groups.base + scale * tilt.levels
     if source.joint:
-        influence = np.add.reduceat(rows[:, None] * (groups.values - levels), groups.starts[:-1], axis=0)
-        prompt_levels = levels + influence / groups.weights[:, None]
+        prompt_levels = groups.sums(np.broadcast_to(levels, groups.means.shape), rows)
+        prompt_levels /= groups.weights[:, None]
+        prompt_levels += levels
     else:
-        deviation = groups.values - np.repeat(groups.means, groups.sizes, axis=0)
         # At λ = 0 the same sum gives what blocks leave out of a prompt's mean.
         moved = rows if source.block is None else rows - source.row_weights(np.zeros(len(weights)))
-        gain = np.add.reduceat(moved[:, None] * deviation, groups.starts[:-1], axis=0)
-        prompt_levels = groups.means + gain / groups.weights[:, None]
+        prompt_levels = groups.means + groups.sums(groups.means, moved) / groups.weights[:, None]
     raw = weights / scale
     return Optimum(
         verdict.status,

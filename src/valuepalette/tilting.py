@@ -68,41 +68,59 @@ class Groups:
         """K_g, the number of candidates of each prompt, shape (N,)."""
         return np.diff(self.starts)
 
-    def _pieces(self) -> Iterator[tuple[slice, slice]]:
-        """Prompts, and their rows, about as many at a time as make a chunk."""
+    @property
+    def _single(self) -> bool:
+        """Whether each prompt has one candidate."""
+        return len(self.sizes) == len(self.values)
+
+    def _pieces(self) -> Iterator[tuple[slice, slice, Array]]:
+        """Prompts, their rows, and the values of these as (m, rows), about as many at a time as make a chunk.
+
+        A row per feature: numpy takes sums along such a row several times as fast as sums of short rows.
+        """
         step = max(1, CELLS // self.values.shape[1])
         cuts = np.append(np.searchsorted(self.starts, np.arange(0, len(self.values), step)), len(self.sizes))
         for a, b in pairwise(cuts):
             if a < b:
-                yield slice(int(a), int(b)), slice(int(self.starts[a]), int(self.starts[b]))
+                rows = slice(int(self.starts[a]), int(self.starts[b]))
+                yield slice(int(a), int(b)), rows, np.array(self.values[rows].T, order="C")
+
+    def _by_row(self, figures: Array, prompts: slice) -> Array:
+        """Figures of prompts, (N, m), once for each row of some prompts, (m, rows)."""
+        columns = figures[prompts].T
+        return columns if self._single else np.repeat(columns, self.sizes[prompts], axis=1)
+
+    def sums(self, centre: Array, shares: Array | None = None) -> Array:
+        """Σ_j share_j (r_gj − centre_g) of each prompt, (N, m); centre (N, m), shares (n,) or all one."""
+        out = np.empty((len(self.sizes), self.values.shape[1]))
+        for prompts, rows, columns in self._pieces():
+            columns -= self._by_row(centre, prompts)
+            if shares is not None:
+                columns *= shares[rows]
+            if not self._single:
+                columns = np.add.reduceat(columns, self.starts[prompts] - rows.start, axis=1)
+            out[prompts] = columns.T
+        return out
 
     @cached_property
     def means(self) -> Array:
         """The mean of each prompt's candidates, shape (N, m)."""
-        if len(self.sizes) == len(self.values):
+        if self._single:
             return self.values
-        out = np.empty((len(self.sizes), self.values.shape[1]))
-        for prompts, rows in self._pieces():
-            # A row per feature: sums along a row are several times as fast as sums of short rows.
-            columns = np.array(self.values[rows].T, order="C")
-            starts, sizes = self.starts[prompts] - rows.start, self.sizes[prompts]
-            first = columns[:, starts]
-            columns -= np.repeat(first, sizes, axis=1)
-            out[prompts] = (first + np.add.reduceat(columns, starts, axis=1) / sizes).T
-        return out
+        first = self.values[self.starts[:-1]]
+        return first + self.sums(first) / self.sizes[:, None]
 
     @cached_property
     def spreads(self) -> tuple[Array, Array]:
         """Standard deviation of each feature within prompts and over all, zero below rounding: shape (m,) each."""
         m = self.values.shape[1]
         largest, within, over = np.zeros(m), np.zeros(m), np.zeros(m)
-        for prompts, rows in self._pieces():
-            columns = np.array(self.values[rows].T, order="C")
+        for prompts, rows, columns in self._pieces():
             largest = np.maximum(largest, np.maximum(columns.max(axis=1), -columns.min(axis=1)))
             weights = self.row_weights[rows]
             away = columns - self.base[:, None]
             over += np.einsum("mj,mj,j->m", away, away, weights)
-            columns -= np.repeat(self.means[prompts].T, self.sizes[prompts], axis=1)
+            columns -= self._by_row(self.means, prompts)
             within += np.einsum("mj,mj,j->m", columns, columns, weights)
         noise = 64 * np.finfo(float).eps * largest
         within, over = (np.where(np.sqrt(x) > noise, np.sqrt(x), 0.0) for x in (within, over))

@@ -107,10 +107,7 @@ class TransformersEngine:
                 )
             ids = tokenizer(prompt).input_ids
         else:
-            turns = _turns(index, prompt, sampling.system_prompt)
-            text = tokenizer.apply_chat_template(
-                turns, chat_template=self._template, tokenize=False, add_generation_prompt=True
-            )
+            text = self._templated(index, prompt, sampling.system_prompt)
             ids = tokenizer(text, add_special_tokens=False).input_ids
         if not ids:
             raise ValueError(f"prompts[{index}] must hold at least one token, got {prompt!r}")
@@ -121,6 +118,20 @@ class TransformersEngine:
                 f"{limit}, got {len(ids)} tokens"
             )
         return list(ids)
+
+    def _templated(self, index: int, prompt: Prompt, system_prompt: str | None) -> str:
+        from jinja2 import TemplateError
+
+        turns = _turns(index, prompt, system_prompt)
+        try:
+            return self.loaded.tokenizer.apply_chat_template(
+                turns, chat_template=self._template, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise ValueError(
+                f"prompts[{index}] must suit the model's chat template, got turns of {roles}: {error}"
+            ) from error
 
     def _text(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """What the tokens add to the prompt; a decoder alone may drop the blank they begin with."""
