@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from valuepalette.rewards.opening import open_reward
     from valuepalette.sequencing import Ascent, solve_sequentially
     from valuepalette.sizing import SampleSize, sample_size
-    from valuepalette.solving import Infeasible, Solution, levels, reach, solve
+    from valuepalette.solution import Infeasible, Solution
+    from valuepalette.solving import levels, reach, solve
     from valuepalette.study import Study
 
     __version__: str
@@ -101,7 +102,8 @@ _MODULES = {
     "rewards.opening": ("open_reward",),
     "sequencing": ("Ascent", "solve_sequentially"),
     "sizing": ("SampleSize", "sample_size"),
-    "solving": ("Infeasible", "Solution", "levels", "reach", "solve"),
+    "solution": ("Infeasible", "Solution"),
+    "solving": ("levels", "reach", "solve"),
     "study": ("Study",),
 }
 

@@ -12,8 +12,10 @@ import numpy as np
 from valuepalette.dual import Status
 from valuepalette.palette import Palette, Quantile
 from valuepalette.pilot import Pilot
+from valuepalette.posing import Candidates, Posed, pose
 from valuepalette.resampling import Resamples, draw, resample, resampled_quantiles
-from valuepalette.solving import Candidates, Figures, Solution, _set_up, _Setup, solve
+from valuepalette.solution import Figures, Solution
+from valuepalette.solving import solve
 from valuepalette.tabulating import decimals, number, table
 from valuepalette.tilting import Array, Groups
 
@@ -165,7 +167,7 @@ def bootstrap(
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
     palette = palette if isinstance(palette, Palette) else Palette(palette)
     solution = solve(pilot, palette, candidates, mode=mode, weighting=weighting, seed=seed)
-    setup = _set_up(pilot, palette, candidates, solution.mode, weighting, seed)
+    setup = pose(pilot, palette, candidates, solution.mode, weighting, seed)
     setup = replace(setup, resolved=replace(solution.resolved, inside=setup.resolved.inside))
     groups, resolved = setup.groups, setup.resolved
     times = draw(len(groups.sizes), resamples, seed)
@@ -223,7 +225,7 @@ def _to_the_limit(whole: Resamples, half: Resamples, lower: Array, upper: Array)
     )
 
 
-def _bounds(setup: _Setup, times: Array, shares: Array) -> tuple[Array, Array]:
+def _bounds(setup: Posed, times: Array, shares: Array) -> tuple[Array, Array]:
     """What the palette asks on each resample, (B, m) twice, in the units of the features.
 
     All bounds but a pooled quantile are means over prompts of what each prompt brings, ψ_g and a constant, so they
@@ -236,7 +238,7 @@ def _bounds(setup: _Setup, times: Array, shares: Array) -> tuple[Array, Array]:
     taken: dict[tuple[int, float], Array] = {}
     for one in palette.single():
         mode = "joint" if setup.joint else "prompt"
-        part = _set_up(setup.pilot, one, setup.candidates, mode, setup.weighting, setup.seed).resolved
+        part = pose(setup.pilot, one, setup.candidates, mode, setup.weighting, setup.seed).resolved
         low, high = part.lower + moved @ part.influence_lower, part.upper + moved @ part.influence_upper
         for subject, asks in one.asks.items():
             if asks and isinstance(asks[0].quantity, Quantile):
@@ -255,7 +257,7 @@ def _bounds(setup: _Setup, times: Array, shares: Array) -> tuple[Array, Array]:
     return lower, upper
 
 
-def _quantiles(setup: _Setup, i: int, share: float, times: Array, shares: Array) -> Array:
+def _quantiles(setup: Posed, i: int, share: float, times: Array, shares: Array) -> Array:
     """The bound "q" on feature i on each resample, (B,): the quantile among its own prompts."""
     groups, spec = setup.groups, setup.resolved.specs[i]
     inside = (

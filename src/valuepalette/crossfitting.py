@@ -11,7 +11,9 @@ import numpy as np
 from valuepalette.dual import Status, evaluate_at
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
-from valuepalette.solving import Candidates, Figures, Solution, _set_up, solve
+from valuepalette.posing import Candidates, pose
+from valuepalette.solution import Figures, Solution
+from valuepalette.solving import solve
 from valuepalette.tabulating import bounds, decimals, number, table, with_error
 from valuepalette.tilting import Array, Groups
 from valuepalette.uncertainty import errors
@@ -101,7 +103,7 @@ def crossfit(
         )
     palette = palette if isinstance(palette, Palette) else Palette(palette)
     whole = solve(pilot, palette, candidates, mode=mode, weighting=weighting, seed=seed)
-    groups = _set_up(pilot, palette, candidates, whole.mode, weighting, seed).groups
+    groups = pose(pilot, palette, candidates, whole.mode, weighting, seed).groups
     fold = np.random.default_rng(seed).permutation(np.arange(pilot.prompts) % folds)
     m = len(whole.features)
     weights = np.full((folds, m), np.nan)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from valuepalette.solving import Figures, Solution
+from valuepalette.solution import Figures, Solution
 from valuepalette.tabulating import table
 
 __all__ = ["SampleSize", "sample_size"]
