@@ -17,7 +17,8 @@ import test_study
 import valuepalette
 from valuepalette.cli import _palette, main
 from valuepalette.pilot import Pilot
-from valuepalette.solving import Solution, solve
+from valuepalette.solution import Solution
+from valuepalette.solving import solve
 from valuepalette.study import Study
 
 ROOT = Path(__file__).parents[1]

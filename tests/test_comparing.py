@@ -7,7 +7,8 @@ import pytest
 
 from valuepalette.comparing import asked_of, judge_choice, off_by, off_by_chance, usual_choices
 from valuepalette.pilot import Pilot
-from valuepalette.solving import Solution, solve
+from valuepalette.solution import Solution
+from valuepalette.solving import solve
 
 K = 4
 

@@ -16,7 +16,8 @@ from valuepalette.dual import Status
 from valuepalette.engines import Prompt, Sampling
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, PilotMetadata
-from valuepalette.solving import Solution, solve
+from valuepalette.solution import Solution
+from valuepalette.solving import solve
 
 SAMPLING = Sampling(max_new_tokens=6)
 REWARDS: dict[str, Callable[[], FakeReward]] = {

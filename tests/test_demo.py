@@ -21,7 +21,7 @@ from valuepalette.example import example_pilot
 from valuepalette.pilot import Pilot
 from valuepalette.rewards.opening import open_reward
 from valuepalette.settings import read_settings
-from valuepalette.solving import Infeasible, Solution
+from valuepalette.solution import Infeasible, Solution
 from valuepalette.tabulating import WIDTH
 
 ASKED = ("humor", "positiveness", "harmlessness", "diversity")

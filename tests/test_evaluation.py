@@ -17,7 +17,8 @@ from valuepalette.decoding import choose
 from valuepalette.evaluation import Evaluation, Verdict, evaluate
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, PilotMetadata
-from valuepalette.solving import Solution, solve
+from valuepalette.solution import Solution
+from valuepalette.solving import solve
 
 
 def simulated(rng: np.random.Generator, prompts: int, k: int, texts: bool = False) -> Pilot:

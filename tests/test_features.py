@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 import valuepalette as vp
 from oracles import Problem, cone, problem, tilt, violation
 from problems import many
+from valuepalette.dual import Status
 from valuepalette.features import Feature, Resolved, member
 from valuepalette.palette import Palette, Subject, parse
 from valuepalette.pilot import Pilot, PilotMetadata
-from valuepalette.solving import Infeasible, Solution, Status
+from valuepalette.solution import Infeasible, Solution
 
 INF = np.inf
 CHILDREN = "audience=children"

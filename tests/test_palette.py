@@ -129,7 +129,7 @@ def test_a_signed_number_is_a_level_unless_a_plus_makes_it_an_offset():
         ([], ValueError, "a list must hold at least one entry, got none"),
         ([["keep"]], TypeError, "got list: ['keep']"),
         (["keep", "much"], ValueError, "got 'much'"),
-        ("P(< -2)", ValueError, "a tail asks \"<=\" or \">=\" of a share"),
+        ("P(< -2)", ValueError, 'a tail asks "<=" or ">=" of a share'),
         ("P(-2) <= 0.02", ValueError, "a tail asks"),
         ("P(= -2) <= 0.02", ValueError, "a tail asks"),
         ("P(< -2) 0.02", ValueError, "got 'P(< -2) 0.02'"),
@@ -174,7 +174,11 @@ def test_refuses_in_one_line(entry, error, says):
         ),
         (lambda: Palette({"v": 1}, kl=0.5), ValueError, 'kl is the budget of an entry "max", got 0.5'),
         (lambda: Palette({"v": "max"}, kl=0), ValueError, "kl must be a number of nats above 0, got 0"),
-        (lambda: Palette({"v": "max"}, kl=np.inf), ValueError, "kl must be a number of nats above 0, got inf"),
+        (
+            lambda: Palette({"v": "max"}, kl=np.inf),
+            ValueError,
+            "kl must be a number of nats above 0, got inf",
+        ),
     ],
 )
 def test_refuses_what_is_not_a_palette(call, error, says):

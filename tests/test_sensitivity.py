@@ -22,6 +22,7 @@ from valuepalette.sensitivity import (
     weight_response,
     worst_case,
 )
+from valuepalette.tilting import tilted
 
 INF = np.inf
 
@@ -385,3 +386,18 @@ def test_tails_jump() -> None:
     pilot = made()
     with pytest.raises(ValueError, match="no tail"):
         vp.robustness(pilot, vp.solve(pilot, {"humor": "P(< -1) <= 0.2"}), 0.01)
+
+
+@pytest.mark.parametrize(
+    ("joint", "block", "candidates"), [(False, None, 6), (False, 4, 6), (True, None, 6), (True, None, 1)]
+)
+def test_the_pulls_of_rows_make_up_the_covariance(joint: bool, block: int | None, candidates: int) -> None:
+    """Also where one group is so long that it is cut into chunks."""
+    rng = np.random.default_rng(440)
+    sizes = np.full(9_000 if candidates == 1 else 40, candidates)
+    p = problem(rng.normal(size=(int(sizes.sum()), 2)), sizes, [-INF, -INF], joint=joint)
+    at, weights = groups(p), np.array([0.4, -0.3])
+    source = tilted(at, np.ones(2), joint=joint, block=block)
+    pull = source.row_deviations(weights)
+    assert pull.T @ p.values == pytest.approx(source.pass_(weights).covariance, abs=1e-12)
+    assert pull.sum(axis=0) == pytest.approx([0, 0], abs=1e-13)

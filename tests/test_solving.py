@@ -19,7 +19,7 @@ from problems import many
 from valuepalette import Infeasible, Pilot, Solution, Status
 from valuepalette.folders import digest
 from valuepalette.provenance import PilotMetadata
-from valuepalette.solving import Figures, prompt_digests
+from valuepalette.solution import Figures, prompt_digests
 
 INF = np.inf
 NAMES = ("humor", "tone", "care")
@@ -90,7 +90,7 @@ def test_the_forward_map_by_hand() -> None:
 # ---- what a solution says
 
 
-def test_the_attributes_of_a_solution() -> None:
+def test_the_attributes_of_asolution_of() -> None:
     p = plain(301)
     told = PilotMetadata(model={"id": "m"}, sampling={"top_k": 50}, rewards={"humor": {"version": 2}})
     texts = [f"prompt {g}" for g in p.prompt]
@@ -173,7 +173,9 @@ def test_a_solution_prints_what_was_asked_and_what_is_had() -> None:
     assert re.fullmatch(
         r"prompt mode, k = 4, 30 prompts, KL 0\.\d{3} nats \(3\.\d of 4 candidates in play\)", lines[-2]
     )
-    assert re.fullmatch(r"tone: slack of 0\.586, 3\.\d standard errors; its weight stays 0 \(95 %\)", lines[-1])
+    assert re.fullmatch(
+        r"tone: slack of 0\.586, 3\.\d standard errors; its weight stays 0 \(95 %\)", lines[-1]
+    )
     assert max(map(len, lines)) <= 100
 
 

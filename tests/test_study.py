@@ -12,11 +12,12 @@ import pytest
 
 from fakes import FakeEngine, FakeReward, goats, variety
 from valuepalette.collecting import Line
+from valuepalette.dual import Status
 from valuepalette.engines import Engine
 from valuepalette.evaluation import Evaluation
 from valuepalette.pilot import Pilot
 from valuepalette.settings import read_settings
-from valuepalette.solving import Infeasible, Solution, Status
+from valuepalette.solution import Infeasible, Solution
 from valuepalette.study import Study
 
 TEXT = """

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from valuepalette.adjusting import Adjusted, adjust
+    from valuepalette.bootstrapping import Bootstrap, bootstrap
     from valuepalette.collecting import sample, score
+    from valuepalette.crossfitting import CrossFit, crossfit
     from valuepalette.decoding import Answers, Decoder, choose
     from valuepalette.dual import Status
     from valuepalette.engines import Candidate, Engine, Message, Prompt, Sampling
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
     from valuepalette.sequencing import Ascent, solve_sequentially
-    from valuepalette.solving import Infeasible, Solution, levels, reach, solve
+    from valuepalette.sizing import SampleSize, sample_size
+    from valuepalette.solution import Infeasible, Solution
+    from valuepalette.solving import levels, reach, solve
     from valuepalette.study import Study
 
     __version__: str
@@ -38,8 +42,10 @@ __all__ = [
     "Adjusted",
     "Answers",
     "Ascent",
+    "Bootstrap",
     "Candidate",
     "Column",
+    "CrossFit",
     "Decoder",
     "Engine",
     "Evaluation",
@@ -51,6 +57,7 @@ __all__ = [
     "Prompt",
     "Reward",
     "Robustness",
+    "SampleSize",
     "Sampling",
     "Sensitivity",
     "Solution",
@@ -58,7 +65,9 @@ __all__ = [
     "Study",
     "__version__",
     "adjust",
+    "bootstrap",
     "choose",
+    "crossfit",
     "evaluate",
     "example_pilot",
     "levels",
@@ -68,6 +77,7 @@ __all__ = [
     "read_prompts",
     "robustness",
     "sample",
+    "sample_size",
     "score",
     "solve",
     "solve_sequentially",
@@ -75,7 +85,9 @@ __all__ = [
 
 _MODULES = {
     "adjusting": ("Adjusted", "adjust"),
+    "bootstrapping": ("Bootstrap", "bootstrap"),
     "collecting": ("sample", "score"),
+    "crossfitting": ("CrossFit", "crossfit"),
     "decoding": ("Answers", "Decoder", "choose"),
     "dual": ("Status",),
     "engines": ("Candidate", "Engine", "Message", "Prompt", "Sampling"),
@@ -89,7 +101,9 @@ _MODULES = {
     "rewards": ("Column", "Reward"),
     "rewards.opening": ("open_reward",),
     "sequencing": ("Ascent", "solve_sequentially"),
-    "solving": ("Infeasible", "Solution", "levels", "reach", "solve"),
+    "sizing": ("SampleSize", "sample_size"),
+    "solution": ("Infeasible", "Solution"),
+    "solving": ("levels", "reach", "solve"),
     "study": ("Study",),
 }
 

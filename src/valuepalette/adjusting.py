@@ -11,7 +11,9 @@ import numpy as np
 from valuepalette.adjustment import Adjustment, Limit, greedy, interpolate, nearest
 from valuepalette.palette import Palette, Resolved, positive
 from valuepalette.pilot import Pilot
-from valuepalette.solving import Figures, Solution, _set_up, solve
+from valuepalette.posing import pose
+from valuepalette.solution import Figures, Solution
+from valuepalette.solving import solve
 from valuepalette.tilting import Array
 
 __all__ = ["Adjusted", "Obstacle", "adjust"]
@@ -124,7 +126,7 @@ def adjust(
         raise ValueError('candidates must be a number here: what k → ∞ reaches no pilot tells, got "limit"')
     palette = palette if isinstance(palette, Palette) else Palette(palette)
     kl = palette.kl if kl is None else positive("kl", kl)
-    setup = _set_up(pilot, palette, candidates, mode, weighting, seed)
+    setup = pose(pilot, palette, candidates, mode, weighting, seed)
     resolved, groups = setup.resolved, setup.groups
     _refuse_contradictions(resolved)
     bounds = resolved.lower, resolved.upper

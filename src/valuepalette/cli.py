@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from valuepalette.evaluation import Evaluation
     from valuepalette.palette import Palette
     from valuepalette.pilot import Pilot
-    from valuepalette.solving import Solution
+    from valuepalette.solution import Solution
     from valuepalette.study import Study
 
 __all__ = ["app", "main"]
@@ -331,7 +331,7 @@ def _named(run: Study, palettes: Sequence[str]) -> Sequence[str]:
 
 def _each(names: Iterable[str], impossible: list[str], step: Any) -> Iterable[tuple[str, Any]]:
     """A step for each palette; one that cannot be had is put aside and does not stop the others."""
-    from valuepalette.solving import Infeasible
+    from valuepalette.solution import Infeasible
 
     for name in names:
         try:
@@ -355,7 +355,7 @@ def _solve_pilot(source: Path, asks: Sequence[str], settings: Mapping[str, Any])
 def _choose(source: Path, solution: Path, seed: int) -> Pilot:
     from valuepalette.decoding import choose
     from valuepalette.pilot import Pilot
-    from valuepalette.solving import Solution
+    from valuepalette.solution import Solution
 
     return choose(Pilot.read(source), Solution.load(solution), seed=seed)
 
@@ -363,7 +363,7 @@ def _choose(source: Path, solution: Path, seed: int) -> Pilot:
 def _evaluate(source: Path, solution: Path) -> Evaluation:
     from valuepalette.evaluation import evaluate
     from valuepalette.pilot import Pilot
-    from valuepalette.solving import Solution
+    from valuepalette.solution import Solution
 
     return evaluate(Pilot.read(source), Solution.load(solution))
 

@@ -13,7 +13,8 @@ from valuepalette.decoding import choose
 from valuepalette.evaluation import Evaluation, Measured, evaluate
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
-from valuepalette.solving import Figures, Solution, solve
+from valuepalette.solution import Figures, Solution
+from valuepalette.solving import solve
 
 __all__ = ["asked_of", "judge_choice", "off_by", "off_by_chance", "usual_choices"]
 

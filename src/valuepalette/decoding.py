@@ -27,7 +27,7 @@ from valuepalette.progress import Progress
 from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
 from valuepalette.rewards.opening import open_reward
-from valuepalette.solving import Solution
+from valuepalette.solution import Solution
 from valuepalette.tilting import Array
 
 __all__ = ["Answers", "Decoder", "choose"]
@@ -209,7 +209,7 @@ def choose(
     Raises ValueError in one line that names each difference between the pilot and what the solution was solved for,
     unless `allow_mismatch`; and the prompts that have fewer than k candidates.
 
-    >>> from valuepalette.solving import Solution
+    >>> from valuepalette.solution import Solution
     >>> pilot = Pilot.from_arrays({"humor": [0.0, 1.0, 2.0, 2.0]}, prompt_id=[0, 0, 1, 1])
     >>> chosen = choose(pilot, Solution.from_weights(pilot, {"humor": np.log(3)}))
     >>> chosen.table["probability"].to_numpy().round(2)

@@ -23,7 +23,7 @@ from valuepalette.folders import differences, plain, read_json, write_json
 from valuepalette.judging import Choices, Verdict, errors, judge, wins
 from valuepalette.palette import GRID, Level, parse
 from valuepalette.pilot import Pilot
-from valuepalette.solving import Solution, prompt_digests
+from valuepalette.solution import Solution, prompt_digests
 from valuepalette.tabulating import bounds, cut, decimals, number, table, with_error
 from valuepalette.tilting import Array
 

@@ -11,7 +11,7 @@ import numpy as np
 from valuepalette.dual import Status
 from valuepalette.pilot import Pilot
 from valuepalette.sensitivity import reward_slopes
-from valuepalette.solving import Solution
+from valuepalette.solution import Solution
 from valuepalette.tabulating import WIDTH, decimals, number, table
 from valuepalette.tilting import Array, Groups
 

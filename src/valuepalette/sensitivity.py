@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from valuepalette.tilting import Array, Groups, spread, tilted
+from valuepalette.uncertainty import inverse
 
 __all__ = ["Prices", "lasting", "prices", "reward_response", "reward_slopes", "weight_response", "worst_case"]
 
@@ -30,16 +31,8 @@ def weight_response(weights: Array, covariance: Array) -> Array:
     held = np.flatnonzero(weights)
     out = np.zeros((len(weights),) * 2)
     inside = np.ix_(held, held)
-    out[inside] = _inverse(covariance[inside])
+    out[inside] = inverse(covariance[inside])
     return out
-
-
-def _inverse(covariance: Array) -> Array:
-    """V⁻¹, of least norm where features are collinear; formed from correlations, so that units do not matter."""
-    unit = np.sqrt(np.diag(covariance))
-    unit = np.where(unit > 0, unit, 1.0)
-    square = np.outer(unit, unit)
-    return np.linalg.pinv(covariance / square, hermitian=True) / square
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def prices(weights: Array, covariance: Array, step: Array) -> Prices:
     kl, levels, moves = np.zeros(m), np.zeros((m, m)), np.zeros((m, m))
     for i in range(m):
         held = np.flatnonzero((weights != 0) & (np.arange(m) != i))
-        gain = _inverse(covariance[np.ix_(held, held)]) @ covariance[held, i]
+        gain = inverse(covariance[np.ix_(held, held)]) @ covariance[held, i]
         # How the levels move along the one direction of λ that leaves the held ones where they are.
         moved = covariance[:, i] - covariance[:, held] @ gain
         left = moved[i]

@@ -16,9 +16,11 @@ from valuepalette.dual import Status
 from valuepalette.features import Resolved, features_of
 from valuepalette.palette import Palette
 from valuepalette.pilot import RESERVED, Pilot
+from valuepalette.posing import Posed, pose
 from valuepalette.provenance import decode
 from valuepalette.sequential import Step, ascend
-from valuepalette.solving import Figures, Solution, _set_up, _Setup, _solution, solve
+from valuepalette.solution import Figures, Solution, solution_of
+from valuepalette.solving import solve
 from valuepalette.tabulating import WIDTH, decimals, number, table
 from valuepalette.tilting import Array
 
@@ -174,10 +176,10 @@ def solve_sequentially(
         )
     named = _named(palette, blocks)
 
-    parts: dict[str, _Setup] = {}
+    parts: dict[str, Posed] = {}
     for value in dict.fromkeys((*palette.values, *columns.values)):
         one = columns.pilot(value, (*palette.columns, weighting))
-        part = _set_up(one, _alone(palette, value), candidates, mode, weighting, seed)
+        part = pose(one, _alone(palette, value), candidates, mode, weighting, seed)
         # What is prompts' stays; the numbers are read again when they are needed.
         parts[value] = replace(part, groups=replace(part.groups, values=np.empty((one.rows, 0))))
         mode = "joint" if part.joint else "prompt"
@@ -207,14 +209,14 @@ def solve_sequentially(
     converged = end.residual <= TOLERANCE
 
     def solution() -> Solution:
-        setup = _set_up(columns.whole(), palette, candidates, mode, weighting, seed)
+        setup = pose(columns.whole(), palette, candidates, mode, weighting, seed)
         found = setup.optimise(block)
         if found.status is Status.BOUNDARY:
             raise ValueError(_EDGE)
         at = setup.evaluate(end.weights, block)
         unproved = np.full(len(end.weights), np.nan)
         at = replace(at, kkt_residual=end.residual, error=unproved, passes=len(steps), margin=found.margin)
-        return _solution(setup, at)
+        return solution_of(setup, at)
 
     if not (converged or increments) and len(steps) < rounds * len(named):
         # No weights have these levels: `solve` says why, or that they can just be had.

@@ -17,7 +17,8 @@ from valuepalette.evaluation import Evaluation, evaluate
 from valuepalette.folders import alone, begin, digest
 from valuepalette.pilot import Pilot, read_prompts
 from valuepalette.settings import Settings, read_settings
-from valuepalette.solving import Infeasible, Solution, solve
+from valuepalette.solution import Infeasible, Solution
+from valuepalette.solving import solve
 
 __all__ = ["Prompts", "Study"]
 

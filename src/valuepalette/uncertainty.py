@@ -21,6 +21,7 @@ __all__ = [
     "covariance_of_mean",
     "errors",
     "gain_errors",
+    "inverse",
     "level_errors",
     "reach_error",
     "weight_covariance",
@@ -75,6 +76,14 @@ def _among(inside: NDArray[np.bool_] | None, weights: Array) -> Array:
     return own / own.sum(axis=0)
 
 
+def inverse(covariance: Array) -> Array:
+    """V⁻¹, of least norm where features are collinear; formed from correlations, so that units do not matter."""
+    unit = np.sqrt(np.diag(covariance))
+    unit = np.where(unit > 0, unit, 1.0)
+    square = np.outer(unit, unit)
+    return np.linalg.pinv(covariance / square, hermitian=True) / square
+
+
 def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Array) -> Array:
     """Cov(λ̂) = V⁻¹ S V⁻¹ on the weights that are not zero, zero elsewhere; shape (m, m).
 
@@ -87,8 +96,8 @@ def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Arr
         return out
     influence = np.where(optimum.weights > 0, lower, upper)
     S = covariance_of_mean((optimum.prompt_levels - influence)[:, free], groups.weights)
-    inverse = np.linalg.pinv(optimum.covariance[np.ix_(free, free)], hermitian=True)
-    out[np.ix_(free, free)] = inverse @ S @ inverse
+    bread = inverse(optimum.covariance[np.ix_(free, free)])
+    out[np.ix_(free, free)] = bread @ S @ bread
     return out
 
 
@@ -123,7 +132,7 @@ def weight_limits(weights: Array, covariance: Array, short: Array, bounds: Array
     for i in np.flatnonzero((weights == 0) & ~np.isnan(short)):
         free = np.flatnonzero((weights != 0) | (np.arange(len(weights)) == i))
         inside = np.ix_(free, free)
-        own = np.linalg.pinv(covariance[inside], hermitian=True)[free == i][0]
+        own = inverse(covariance[inside])[free == i][0]
         error = float(np.sqrt(own @ bounds[inside] @ own))
         reach = deviations * error - abs(float(own[free == i][0] * short[i]))
         out[i] = -np.sign(short[i] or -1.0) * max(reach, 0.0)
