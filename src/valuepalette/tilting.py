@@ -334,9 +334,9 @@ class Tilted:
             room = _Room()
             return [chunk.moments(weights, room) for chunk in chunks]
 
-        cells = sum(chunk.features.size for chunk in self.chunks)
-        threads = min(THREADS, os.cpu_count() or 1, cells // CELLS)
-        if threads < 2:
+        threads = min(THREADS, sum(chunk.features.size for chunk in self.chunks) // CELLS)
+        threads = min(threads, os.cpu_count() or 1) if threads > 1 else 1
+        if threads == 1:
             return some(self.chunks)
         each = -(-len(self.chunks) // threads)
         shares = [self.chunks[i : i + each] for i in range(0, len(self.chunks), each)]
