@@ -558,13 +558,15 @@ def _extrapolated(whole: Optimum, half: Optimum) -> Optimum:
 
 def _warn_of_lost_spread(setup: _Setup) -> None:
     groups, resolved = setup.groups, setup.resolved
-    centre = groups.base if setup.joint else np.repeat(groups.means, groups.sizes, axis=0)
-    moves = np.abs(groups.values - centre).max(axis=0) > 0
     asked = np.isfinite(resolved.lower) | np.isfinite(resolved.upper)
-    for i in np.flatnonzero((spread(groups, joint=setup.joint) == 0) & moves & asked):
+    for i in np.flatnonzero((spread(groups, joint=setup.joint) == 0) & asked):
+        column = groups.values[:, i]
+        centre = groups.base[i] if setup.joint else np.repeat(groups.means[:, i], groups.sizes)
+        if (column == centre).all():
+            continue
         warnings.warn(
             f"{resolved.features[i]}: its spread is lost in rounding beside numbers as large as "
-            f"{np.abs(groups.values[:, i]).max():.3g}; it is treated as constant",
+            f"{np.abs(column).max():.3g}; it is treated as constant",
             stacklevel=3,
         )
 
