@@ -132,21 +132,22 @@ def run() -> str:
     (laid, joint, few), (also, prompt, many) = (solves(groups, joint) for joint in (True, False))
     prompts, block = ROWS // CANDIDATES, tilting.CELLS // FEATURES
     return f"""\
-{ROWS:,} rows, {FEATURES} values, float64; prompt mode has {prompts:,} prompts of {CANDIDATES} candidates. Medians of {ROUNDS} rounds,
-and how many times as long as copying the same bytes plus one exponential per row.
+{ROWS:,} rows, {FEATURES} values, float64; prompt mode has {prompts:,} prompts of {CANDIDATES} candidates.
+Medians of {ROUNDS} rounds, and how many times as long as copying the same bytes plus one exponential per row.
 
 | one pass | joint mode | | prompt mode | |
 |---|---:|---:|---:|---:|
 {table}
 
-A whole solve, from the table to weights, levels by prompt and the proof, takes {joint:.2f} s in joint mode ({few} passes)
-and {prompt:.2f} s in prompt mode ({many} passes); {laid:.2f} s and {also:.2f} s of that go into standardising the table and
-laying it out.
+A whole solve, from the table to weights, levels by prompt and the proof, takes {joint:.2f} s in joint mode
+({few} passes) and {prompt:.2f} s in prompt mode ({many} passes); {laid:.2f} s and {also:.2f} s of that go into
+standardising the table and laying it out.
 
 Two threads help only where each call into NumPy lasts long enough. With blocks of 10,000 rows a call takes 10 to
 50 µs, about as long as one thread needs to wake the other when it gives the interpreter back, and two threads are no
-faster than one; with blocks of {block:,} rows they are. BLAS keeps its own threads out of it: products this thin gain
-nothing from them, and on a busy machine a call can wait for them longer than the whole pass takes.
+faster than one; with blocks of {block:,} rows they are, where both cores are free. BLAS keeps its own threads out of
+it: products this thin gain nothing from them, and on a busy machine a call can wait for them longer than the whole
+pass takes.
 """
 
 

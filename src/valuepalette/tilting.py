@@ -35,7 +35,7 @@ __all__ = [
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-CELLS = 200_000
+CELLS = 300_000
 """Numbers in a chunk of rows: few enough for the caches and for BLAS to keep its own threads out, enough for two
 threads of ours to get past each other. No power of two, or the columns of a plane would contend for cache lines."""
 THREADS = 4
