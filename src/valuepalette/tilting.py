@@ -78,7 +78,7 @@ class Groups:
 
         A row per feature: numpy takes sums along such a row several times as fast as sums of short rows.
         """
-        step = max(1, CELLS // self.values.shape[1])
+        step = max(1, CELLS // max(1, self.values.shape[1]))
         cuts = np.append(np.searchsorted(self.starts, np.arange(0, len(self.values), step)), len(self.sizes))
         for a, b in pairwise(cuts):
             if a < b:
@@ -519,7 +519,7 @@ class _Plane:
     def cuts(self, features: int) -> Iterator[tuple[slice, slice, bool]]:
         """Groups, candidates, and whether the group goes on: by groups, or inside one that is too long for a chunk."""
         groups, size = self.rows.shape
-        most = max(1, CELLS // features)
+        most = max(1, CELLS // max(1, features))
         if size <= most:
             for start in range(0, groups, most // size):
                 yield slice(start, start + most // size), slice(None), False
