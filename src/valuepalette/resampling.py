@@ -262,12 +262,8 @@ def _weighed(groups: Groups, source: Tilted, ratios: Array) -> Tilted:
         ]
         return replace(source, chunks=tuple(chunks))
     each = np.repeat(ratios, groups.sizes)
-    chunks = [
-        replace(chunk, base=chunk.base * each[chunk.rows])
-        for chunk in source.chunks
-        if chunk.base is not None
-    ]
-    chunks = [chunk for chunk in chunks if chunk.base is not None and chunk.base.any()]
+    chunks = [replace(chunk, base=chunk.base * each[chunk.rows]) for chunk in source.chunks]
+    chunks = [chunk for chunk in chunks if np.any(chunk.base)]
     return replace(source, chunks=(*chunks[:-1], replace(chunks[-1], part=False)))
 
 
@@ -330,7 +326,7 @@ def _joint_moments(groups: Groups, source: Tilted, weights: Array, ratios: Array
     first, second = np.triu_indices(m)
     for chunk in source.chunks:
         flat = chunk.features.reshape(m, -1)
-        base = 1.0 if chunk.base is None else chunk.base.reshape(-1)
+        base = chunk.base if isinstance(chunk.base, float) else chunk.base.reshape(-1)
         inside = np.exp(weights @ flat - top[:, None]) * base
         totals[1] += inside.sum(axis=1)
         ones[1] += inside @ flat.T

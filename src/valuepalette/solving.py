@@ -160,13 +160,15 @@ def _to_the_limit(posed: Posed, whole: Optimum) -> Optimum:
 
 def _warn_of_lost_spread(posed: Posed) -> None:
     groups, resolved = posed.groups, posed.resolved
-    centre = groups.base if posed.joint else np.repeat(groups.means, groups.sizes, axis=0)
-    moves = np.abs(groups.values - centre).max(axis=0) > 0
     asked = np.isfinite(resolved.lower) | np.isfinite(resolved.upper)
-    for i in np.flatnonzero((spread(groups, joint=posed.joint) == 0) & moves & asked):
+    for i in np.flatnonzero((spread(groups, joint=posed.joint) == 0) & asked):
+        column = groups.values[:, i]
+        centre = groups.base[i] if posed.joint else np.repeat(groups.means[:, i], groups.sizes)
+        if (column == centre).all():
+            continue
         warnings.warn(
             f"{resolved.features[i]}: its spread is lost in rounding beside numbers as large as "
-            f"{np.abs(groups.values[:, i]).max():.3g}; it is treated as constant",
+            f"{np.abs(column).max():.3g}; it is treated as constant",
             stacklevel=3,
         )
 

@@ -35,7 +35,7 @@ __all__ = [
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-CELLS = 200_000
+CELLS = 300_000
 """Numbers in a chunk of rows: few enough for the caches and for BLAS to keep its own threads out, enough for two
 threads of ours to get past each other. No power of two, or the columns of a plane would contend for cache lines."""
 THREADS = 4
@@ -78,7 +78,7 @@ class Groups:
 
         A row per feature: numpy takes sums along such a row several times as fast as sums of short rows.
         """
-        step = max(1, CELLS // self.values.shape[1])
+        step = max(1, CELLS // max(1, self.values.shape[1]))
         cuts = np.append(np.searchsorted(self.starts, np.arange(0, len(self.values), step)), len(self.sizes))
         for a, b in pairwise(cuts):
             if a < b:
@@ -334,9 +334,9 @@ class Tilted:
             room = _Room()
             return [chunk.moments(weights, room) for chunk in chunks]
 
-        cells = sum(chunk.features.size for chunk in self.chunks)
-        threads = min(THREADS, os.cpu_count() or 1, cells // CELLS)
-        if threads < 2:
+        threads = min(THREADS, sum(chunk.features.size for chunk in self.chunks) // CELLS)
+        threads = min(threads, os.cpu_count() or 1) if threads > 1 else 1
+        if threads == 1:
             return some(self.chunks)
         each = -(-len(self.chunks) // threads)
         shares = [self.chunks[i : i + each] for i in range(0, len(self.chunks), each)]
@@ -535,7 +535,7 @@ class _Plane:
     def cuts(self, features: int) -> Iterator[tuple[slice, slice, bool]]:
         """Groups, candidates, and whether the group goes on: by groups, or inside one that is too long for a chunk."""
         groups, size = self.rows.shape
-        most = max(1, CELLS // features)
+        most = max(1, CELLS // max(1, features))
         if size <= most:
             for start in range(0, groups, most // size):
                 yield slice(start, start + most // size), slice(None), False
