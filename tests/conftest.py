@@ -20,6 +20,7 @@ CORE = (
     "projection",
     "dual",
     "adjustment",
+    "resampling",
     "palette",
     "features",
     "uncertainty",
@@ -40,6 +41,9 @@ CORE = (
     "sequential",
     "sensitivity",
     "sequencing",
+    "bootstrapping",
+    "crossfitting",
+    "sizing",
     "corrections",
     "paper_pilots",
 )

@@ -444,7 +444,9 @@ class Solution:
         foot = f"{self.mode} mode, {k}{self.prompts:,} prompts"
         if self.status is not Status.INFEASIBLE:
             columns |= {"level": self.levels.array, "± se": self.levels.se}
-            columns |= {"gain": self.gains.array, "weight": self.weights.array}
+            # A gain of nothing but rounding is none.
+            gains = np.where(np.abs(self.gains.array) <= 1e-8 * self.spread, 0.0, self.gains.array)
+            columns |= {"gain": gains, "weight": self.weights.array}
             foot += f", KL {self.kl:.3f} nats"
             if not np.isnan(self.effective):
                 foot += f" ({self.effective:.1f} of {self.candidates} candidates in play)"
