@@ -77,15 +77,15 @@ def test_of_a_cohort_it_is_the_level_among_its_own() -> None:
 def test_on_average_it_says_what_fresh_prompts_have() -> None:
     """On its own pilot a number that binds is met exactly, whatever it is worth; cross-fitted it is free to miss."""
     fresh, cross = [], []
-    every = pilot(9999, prompts=4000)
-    for rng in many(452, 40):
+    every = pilot(9999, prompts=1000)
+    for rng in many(452, 30):
         on = pilot(int(rng.integers(1 << 30)), prompts=12)
-        found = vp.crossfit(on, {"humor": 0.4}, folds=12)
+        found = vp.crossfit(on, {"humor": 0.4}, folds=6)
         if found.left_out or found.solution.weights["humor"] > 3:
             continue
         fresh.append(vp.levels(every, {"humor": found.solution.weights["humor"]}).levels["humor"])
         cross.append(found.levels["humor"])
-    assert len(fresh) > 30
+    assert len(fresh) > 20
     assert np.mean(cross) == pytest.approx(np.mean(fresh), abs=4 * np.std(cross) / np.sqrt(len(cross)))
 
 

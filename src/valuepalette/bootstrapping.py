@@ -111,7 +111,7 @@ class Bootstrap:
                 low, high = ranges[name]
                 places = decimals(high - low, level=figures[name])
                 free = figures is solution.weights and solution.asked[name] == "free"
-                row.append("" if free else number(figures[name], places))
+                row.append("" if free else number(round(figures[name], places) + 0.0, places))
                 row.append("" if free or np.isnan(low) else f"{number(low, places)} … {number(high, places)}")
             rows.append(row)
         lines = [

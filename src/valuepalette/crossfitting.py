@@ -52,7 +52,7 @@ class CrossFit:
                     bounds(solution.lower[i], solution.upper[i], places),
                     number(solution.levels.array[i], places),
                     with_error(self.levels.array[i], self.levels.se[i], places),
-                    number(solution.gains.array[i], fine, "+"),
+                    number(round(solution.gains.array[i], fine) + 0.0, fine, "+"),
                     with_error(self.gains.array[i], self.gains.se[i], fine, "+"),
                 ]
             )

@@ -300,13 +300,14 @@ def _prompt_moments(groups: Groups, source: Tilted, weights: Array, ratios: Arra
         share = ratios[:, chunk.prompt] * chunk.weight.reshape(-1)
         sums = "kg,bkg->bg" if axis == 1 else "gk,bgk->bg"
         means = np.stack([np.einsum(sums, feature, inside) for feature in chunk.features], axis=1)
-        levels += (means @ share[:, :, None])[:, :, 0]
+        levels += np.einsum("big,bg->bi", means, share)
         there += means @ chunk.weight.reshape(-1)
         support += (share * top.reshape(share.shape)).sum(axis=1)
         inside *= np.expand_dims(share, axis)
         product = inside.reshape(count, -1) @ (flat[first] * flat[second]).T
         covariance[:, first, second] += product
-        between = (means * share[:, None]) @ means.transpose(0, 2, 1)
+        # Many small products: threads of a linear algebra library would wait for each other.
+        between = np.einsum("big,bjg->bij", means * share[:, None], means)
         covariance[:, first, second] -= between[:, first, second]
     covariance[:, second, first] = covariance[:, first, second]
     return levels, there, covariance, support
