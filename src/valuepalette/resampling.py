@@ -327,7 +327,7 @@ def _joint_moments(groups: Groups, source: Tilted, weights: Array, ratios: Array
     first, second = np.triu_indices(m)
     for chunk in source.chunks:
         flat = chunk.features.reshape(m, -1)
-        base = chunk.base if isinstance(chunk.base, float) else chunk.base.reshape(-1)
+        base = chunk.base.reshape(-1) if isinstance(chunk.base, np.ndarray) else chunk.base
         inside = np.exp(weights @ flat - top[:, None]) * base
         totals[1] += inside.sum(axis=1)
         ones[1] += inside @ flat.T
