@@ -2,7 +2,8 @@
 
 Eight candidates for each of 16 prompts from the embedded model: ours against the loop behind the published pilots,
 which draws one sample per prompt at a time, 32 rows to a batch in the order of the data, with plain `generate`.
-Both have float32, top-k 50, temperature 1 and at most 50 new tokens, and take turns.
+Both have float32, top-k 50, temperature 1 and at most 50 new tokens, and take turns. The prompts are single
+questions of about 40 tokens, template included, and then the same questions after an exchange, of about 150.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from valuepalette.engines import Sampling
+from valuepalette.engines import Prompt, Sampling
 from valuepalette.engines.loading import LoadedModel, load_causal_lm
 from valuepalette.engines.transformers import TransformersEngine
+
+Loop = Callable[[LoadedModel, Sequence[Prompt], Sampling], int]
 
 K = 8
 ROUNDS = 3
@@ -38,15 +41,29 @@ PROMPTS = (
     "How can I fall asleep faster?",
     "Is it safe to eat bread that has a little mould on one side?",
 )
+REPLY = (
+    "That depends on what you have at hand and on how much time you want to give it. Most people do well to begin "
+    "with something small that they can finish in an afternoon, look at what came of it, and go on from there. "
+    "Write down what worked, since you will have forgotten it by next week. And do not hesitate to ask somebody "
+    "who has done it before: they are usually glad to tell you, and it saves you the mistakes that everybody makes."
+)
+EXCHANGES: tuple[Prompt, ...] = tuple(
+    [
+        {"role": "user", "content": before},
+        {"role": "assistant", "content": REPLY},
+        {"role": "user", "content": prompt},
+    ]
+    for before, prompt in zip(PROMPTS[1:] + PROMPTS[:1], PROMPTS, strict=True)
+)
 
 
-def ours(loaded: LoadedModel, prompts: Sequence[str], sampling: Sampling) -> int:
+def ours(loaded: LoadedModel, prompts: Sequence[Prompt], sampling: Sampling) -> int:
     """The tokens that our engine draws, those that end an answer included."""
     drawn = TransformersEngine(loaded).sample(prompts, K, sampling=sampling, seed=0)
     return sum(candidate.tokens for own in drawn for candidate in own)
 
 
-def plain(loaded: LoadedModel, prompts: Sequence[str], sampling: Sampling) -> int:
+def plain(loaded: LoadedModel, prompts: Sequence[Prompt], sampling: Sampling) -> int:
     """The tokens that the plain loop draws, counted the same way."""
     import torch
 
@@ -54,7 +71,9 @@ def plain(loaded: LoadedModel, prompts: Sequence[str], sampling: Sampling) -> in
     tokenizer.padding_side = "left"
     texts = [
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt,
+            tokenize=False,
+            add_generation_prompt=True,
         )
         for prompt in prompts
     ] * K
@@ -78,10 +97,10 @@ def plain(loaded: LoadedModel, prompts: Sequence[str], sampling: Sampling) -> in
     return drawn
 
 
-def timed(loop: Callable[[], int]) -> tuple[float, float]:
+def timed(loop: Loop, loaded: LoadedModel, prompts: Sequence[Prompt]) -> tuple[float, float]:
     """Tokens per second of clock time, and per second of processor time."""
     clock, processor = time.perf_counter(), time.process_time()
-    tokens = loop()
+    tokens = loop(loaded, prompts, Sampling())
     return tokens / (time.perf_counter() - clock), tokens / (time.process_time() - processor)
 
 
@@ -93,26 +112,22 @@ def run(rounds: int = ROUNDS) -> str:
         return f"Not run: {missing}"
     import torch
 
-    sampling = Sampling()
-    loops = {
-        f"plain `generate`, one sample per prompt, batch {ROWS}": plain,
-        f"valuepalette, {K} candidates per prompt, batch 128": ours,
-    }
-    with torch.inference_mode():
-        for loop in loops.values():
-            loop(loaded, PROMPTS[:2], Sampling(max_new_tokens=2))
-        pairs = [
-            [timed(lambda loop=loop: loop(loaded, PROMPTS, sampling)) for loop in loops.values()]
-            for _ in range(rounds)
-        ]
-    lines = ["| loop | tokens/s | ratio | tokens per processor second | ratio |", "|---|---|---|---|---|"]
-    for column, name in enumerate(loops):
-        cells = [name]
-        for kind in (0, 1):
-            rates = [pair[column][kind] for pair in pairs]
-            ratios = [pair[column][kind] / pair[0][kind] for pair in pairs]
-            cells += [f"{statistics.median(rates):.0f}", f"{statistics.median(ratios):.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+    loops = {"plain": plain, "valuepalette": ours}
+    for loop in loops.values():
+        loop(loaded, PROMPTS[:2], Sampling(max_new_tokens=2))
+    lines = [
+        "| prompts | loop | tokens/s | ratio | tokens per processor second | ratio |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for kind, prompts in {"questions": PROMPTS, "exchanges": EXCHANGES}.items():
+        pairs = [[timed(loop, loaded, prompts) for loop in loops.values()] for _ in range(rounds)]
+        for column, name in enumerate(loops):
+            cells = [kind, name]
+            for clock in (0, 1):
+                rates = [pair[column][clock] for pair in pairs]
+                ratios = [pair[column][clock] / pair[0][clock] for pair in pairs]
+                cells += [f"{statistics.median(rates):.0f}", f"{statistics.median(ratios):.2f}"]
+            lines.append(f"| {' | '.join(cells)} |")
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     lines += [
         "",

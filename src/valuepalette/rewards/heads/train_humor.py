@@ -31,7 +31,7 @@ _SEED = 0
 
 def jokes() -> list[str]:
     """The English one-liners of pyjokes and pyjoker, each once."""
-    from pyjokes import get_jokes
+    from pyjokes import get_jokes  # pyright: ignore[reportMissingImports]  # group "heads"
 
     with (_folder("pyjoker") / "jokes.csv").open(encoding="utf-8", newline="") as file:
         told = [row["joke"].strip(' "“”') for row in csv.DictReader(file)]
