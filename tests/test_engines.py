@@ -165,7 +165,7 @@ class TestDecoding:
     def test_a_model_without_a_key_value_cache_is_refused(self, tmp_path: Path) -> None:
         engine = open_engine(str(save_tiny(tmp_path, "mamba")))
         with pytest.raises(
-            ValueError, match="model must keep what it has read in past_key_values, got Mamba"
+            ValueError, match="model must keep what it has read in a key-value cache; got Mamba"
         ):
             texts(engine, ["Hi"], 1)
 

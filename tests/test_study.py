@@ -277,7 +277,7 @@ def test_a_model_and_rewards_named_in_the_file(tmp_path: Path, monkeypatch: pyte
     from tiny import save_tiny
 
     save_tiny(tmp_path / "model")
-    (tmp_path / "own_rewards.py").write_text(
+    (tmp_path / "study_rewards.py").write_text(
         "def commas(prompts, responses):\n    return [response.count(',') for response in responses]\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -289,7 +289,7 @@ def test_a_model_and_rewards_named_in_the_file(tmp_path: Path, monkeypatch: pyte
         pilot = { candidates = 4, shard = 3 }
         run = { folder = "run" }
         [values]
-        commas = { reward = "python", function = "own_rewards:commas" }
+        commas = { reward = "python", function = "study_rewards:commas" }
         perplexity = "perplexity"
         [palettes.likely]
         perplexity = "reach 30%"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "generate"]
 
 _SHARED = 8  # a beginning of fewer tokens is not worth a pass of its own
+_CACHE_NAMES = "cache", "past_key_values"  # what transformers calls it since 5.24, and before
 _LEAVE = 16  # rows leave together once one in so many has ended: leaving copies the cache
 
 
@@ -92,11 +93,13 @@ class _Context:
 
     def __init__(self, model: Any) -> None:
         accepted = inspect.signature(model.forward).parameters
-        if "past_key_values" not in accepted:
+        names = [name for name in _CACHE_NAMES if name in accepted]
+        if not names or getattr(model, "_is_stateful", False):
             raise ValueError(
-                f"model must keep what it has read in past_key_values, got {type(model).__name__}"
+                f"model must keep what it has read in a key-value cache; got {type(model).__name__}"
             )
         self.model = model
+        self.cache_name = names[0]
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.positioned = "position_ids" in accepted
 
@@ -157,8 +160,8 @@ class _Context:
         output = self.model(
             input_ids=ids,
             attention_mask=self.mask[:, :seen],
-            past_key_values=self.cache,
             use_cache=True,
+            **{self.cache_name: self.cache},
             **positions,
             **self.last_only,
         )
