@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_prompts_of_any_size_and_weight() -> None:
     starts = np.concatenate([[0], np.cumsum(sizes)])
     values, shares = rng.normal(size=(17, 2)) + 1e6, rng.dirichlet(np.ones(5))
     found, weights = expect(Groups(values, starts, shares), np.array([1.0, -2.0]), 2), np.array([1.0, -2.0])
-    for g, (a, b) in enumerate(zip(starts, starts[1:], strict=False)):
+    for g, (a, b) in enumerate(pairwise(starts)):
         chances, _ = one_by_one(values[a:b] @ weights, 2)
         assert found.probabilities[a:b] == pytest.approx(
             chances, abs=1e-8
