@@ -9,23 +9,27 @@ may hold its rows in memory, in blocks of k, restricted to a face, or elsewhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, pairwise
 from math import comb
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "Array",
+    "Draws",
     "Groups",
+    "Pool",
     "Source",
     "Tilt",
     "Tilted",
+    "dealt",
+    "merged",
     "prompt_support",
     "spread",
     "subset_weights",
@@ -34,6 +38,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+Draws = Mapping[int, Mapping[str, Any]]
+"""Where the generator of random blocks stands, by the number of candidates of the prompts to be cut next."""
 
 CELLS = 300_000
 """Numbers in a chunk of rows: few enough for the caches and for BLAS to keep its own threads out, enough for two
@@ -174,6 +180,38 @@ class Source(Protocol):
     def support(self, direction: Array) -> tuple[float, Array]:
         """σ(d) and one of the reachable points that attain it, shape (m,)."""
         ...
+
+
+class Pool(Source, Protocol):
+    """A source of which a verdict can also ask how wide it is, and what is left of it on a face."""
+
+    def face(self, direction: Array, tolerance: float) -> Pool:
+        """Only the candidates with dᵀz within `tolerance` of their group's largest."""
+        ...
+
+    def diameters(self) -> Array:
+        """max_j z_gj − min_j z_gj, the largest over the groups, shape (m,)."""
+        ...
+
+    def kish(self, weights: Array) -> float:
+        """Kish's effective number of candidates in a group, averaged over groups by weight."""
+        ...
+
+
+def merged(parts: Sequence[Tilt], *, joint: bool) -> Tilt:
+    """One pass from the passes over parts of the data, in their order.
+
+    Parts of prompt mode add up, each with its prompts' share of the weight. In joint mode all are parts of one group,
+    merged by their log-weights, means and scatters, so that no common offset cancels.
+    """
+    if joint:
+        return Tilt(*_merge([(p.log_partition, p.levels, p.covariance, p.support) for p in parts], 1.0))
+    log_partition, support = sum(p.log_partition for p in parts), sum(p.support for p in parts)
+    levels, covariance = np.zeros_like(parts[0].levels), np.zeros_like(parts[0].covariance)
+    for part in parts:
+        levels += part.levels
+        covariance += part.covariance
+    return Tilt(log_partition, levels, covariance, support)
 
 
 def spread(groups: Groups, *, joint: bool) -> Array:
@@ -419,6 +457,12 @@ class Tilted:
     def diameters(self) -> Array:
         """max_j z_gj − min_j z_gj, the largest over the groups, shape (m,)."""
         widest = np.zeros(self.size)
+        for low, high in self.ends():
+            widest = np.maximum(widest, (high - low).max(axis=1))
+        return widest
+
+    def ends(self) -> Iterator[tuple[Array, Array]]:
+        """min_j z_gj and max_j z_gj, shape (m, G) each, for some groups after others."""
         for run in self._runs():
             low, high = np.full(1, np.inf), np.full(1, -np.inf)
             for chunk in run:
@@ -426,21 +470,25 @@ class Tilted:
                 axis = chunk.axis + 1
                 low = np.minimum(low, np.where(kept, chunk.features, np.inf).min(axis=axis))
                 high = np.maximum(high, np.where(kept, chunk.features, -np.inf).max(axis=axis))
-            widest = np.maximum(widest, (high - low).max(axis=1))
-        return widest
+            yield low, high
 
-    def face(self, direction: Array, tolerance: float) -> Tilted:
-        """Only the candidates with dᵀz within `tolerance` of their group's largest; the rest weigh zero."""
+    def face(self, direction: Array, tolerance: float, largest: float | None = None) -> Tilted:
+        """Only the candidates with dᵀz within `tolerance` of their group's largest; the rest weigh zero.
+
+        `largest` tells it where the one group goes on beyond this source; then there may be no chunk left.
+        """
         chunks: list[_Chunk] = []
         for run in self._runs():
             scores = [chunk.scores(direction) for chunk in run]
             top = np.max([plane.max(axis=run[0].axis, keepdims=True) for plane in scores], axis=0)
+            top = top if largest is None else largest
             kept: list[_Chunk] = []
             for chunk, plane in zip(run, scores, strict=True):
                 base = np.where(plane >= top - tolerance, chunk.base, 0.0)
                 if base.any():
                     kept.append(replace(chunk, base=base))
-            chunks += [*kept[:-1], replace(kept[-1], part=False)]
+            if kept:
+                chunks += [*kept[:-1], replace(kept[-1], part=False)]
         return replace(self, chunks=tuple(chunks))
 
 
@@ -480,23 +528,29 @@ def tilted(
     *,
     joint: bool = False,
     block: int | None = None,
-    seed: int = 0,
+    seed: int | Draws = 0,
     partitions: int = 4,
+    centre: Array | None = None,
 ) -> Tilted:
     """Standardise `groups` by `scale` and lay them out for passes.
 
     `joint` makes one group of everything, b = a_g / K_g. Otherwise `block=k` cuts each prompt's candidates
     into random disjoint blocks of k, `partitions` times with seeds that follow from `seed`; a prompt's weight
     is split over its blocks, and what leftovers would move of its mean is given back to every block.
+
+    Where `groups` are a part of more, their weights are their shares of the whole, `centre` (m,) is the base level of
+    the whole, which joint mode measures from, and `seed` says where `dealt` has left the generator for this part.
     """
     if joint:
         base = groups.row_weights
         alike = bool((base == base[0]).all())
         rows, one = np.arange(len(groups.values))[None], np.zeros(1, np.intp)
-        planes = [_Plane(rows, groups.base[None], one, np.ones(1), float(base[0]) if alike else base[None])]
+        middle = (groups.base if centre is None else centre)[None]
+        planes = [_Plane(rows, middle, one, np.ones(1), float(base[0]) if alike else base[None])]
     else:
-        rng = np.random.default_rng(seed)
-        planes = [_plane(groups, int(size), block, partitions, rng) for size in np.unique(groups.sizes)]
+        rng = _generator(seed)
+        sizes = [int(size) for size in np.unique(groups.sizes)]
+        planes = [_plane(groups, size, block, partitions, rng(size)) for size in sizes]
     inverse = np.divide(1.0, scale, out=np.zeros(len(scale)), where=scale > 0)
     # One piece of memory for all chunks: the system hands out a large one several times as fast.
     room = np.empty(len(scale) * sum(plane.rows.size for plane in planes))
@@ -513,6 +567,50 @@ def tilted(
         joint,
         None if joint else block,
     )
+
+
+def dealt(
+    counts: Sequence[Mapping[int, int]], block: int, seed: int, partitions: int = 4
+) -> list[dict[int, dict[str, Any]]]:
+    """For each part of the data where the generator of blocks stands when its turn comes: what `tilted` takes for seed.
+
+    `counts` tells of each part, in order, how many prompts it has of each number of candidates. Prompts are dealt by
+    that number first and by part second, so that the blocks are those that all parts in one would have.
+    """
+    rng = np.random.default_rng(seed)
+    out: list[dict[int, dict[str, Any]]] = [{} for _ in counts]
+    for size in sorted({size for count in counts for size in count}):
+        for states, count in zip(out, counts, strict=True):
+            states[size] = dict(rng.bit_generator.state)
+            if not _drawn(size, block, partitions):
+                continue
+            for start in range(0, count.get(size, 0), 8192):
+                _deal(rng, min(8192, count[size] - start), size, partitions)
+    return out
+
+
+def _generator(seed: int | Draws) -> Callable[[int], np.random.Generator]:
+    """The generator for prompts of some number of candidates."""
+    if not isinstance(seed, Mapping):
+        rng = np.random.default_rng(seed)
+        return lambda size: rng
+
+    def at(size: int) -> np.random.Generator:
+        rng = np.random.default_rng(0)
+        rng.bit_generator.state = dict(seed[size])
+        return rng
+
+    return at
+
+
+def _drawn(size: int, block: int, partitions: int) -> bool:
+    """Whether blocks are drawn at random: neither the whole prompt nor every subset, where these are no more."""
+    return block < size and comb(size, block) > partitions * (size // block)
+
+
+def _deal(rng: np.random.Generator, count: int, size: int, partitions: int) -> Index:
+    """Orders of `size` candidates, (count, partitions, size)."""
+    return rng.permuted(np.broadcast_to(np.arange(size), (count, partitions, size)), axis=2)
 
 
 @dataclass(frozen=True)
@@ -582,12 +680,11 @@ def _plane(groups: Groups, size: int, block: int | None, partitions: int, rng: n
     if block is None or block >= size:
         return _Plane(rows, centre, which, weight, 1 / size)
     used = size // block * block
-    if comb(size, block) <= partitions * (size // block):
+    if not _drawn(size, block, partitions):
         every = np.array(list(combinations(range(size), block)), dtype=np.intp)
         picked = np.broadcast_to(every.reshape(-1), (len(which), every.size))
     else:
-        order = np.broadcast_to(np.arange(size), (len(which), partitions, size))
-        picked = rng.permuted(order, axis=2)[:, :, :used].reshape(len(which), -1)
+        picked = _deal(rng, len(which), size, partitions)[:, :, :used].reshape(len(which), -1)
         if used < size:
             # What is left over would move the mean of a prompt.
             away = groups.values[np.take_along_axis(rows, picked, axis=1)] - centre[:, None]
