@@ -140,6 +140,18 @@ def test_a_value_that_cannot_move_keeps_all_at_the_base() -> None:
     assert set(found.limits) == {1}
 
 
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_single_candidate_keeps_all_at_the_base(one_by_one: bool) -> None:
+    p = problems.pilot(np.random.default_rng(3), prompts=4, candidates=3, features=2, joint=False)
+    lower = base(p) + spread(p)
+    if one_by_one:
+        found = greedy(groups(p), lower, np.full(2, INF), [1, 0], block=1)
+    else:
+        found = interpolate(groups(p), lower, np.full(2, INF), block=1)
+    assert found.rho == pytest.approx(0, abs=1e-9)
+    assert found.optimum.levels == pytest.approx(base(p))
+
+
 def test_limits_name_the_values_in_conflict() -> None:
     # The third value is independent of the two that exclude each other, and asks for little.
     corners = np.array([[x, y, z] for x, y in TRIANGLE for z in (-1.0, 1.0)])

@@ -654,6 +654,19 @@ def test_the_verdict_at_k_is_that_of_all_subsets_whatever_the_seed() -> None:
     assert min(seen[Status.OPTIMAL], seen[Status.INFEASIBLE]) > 10
 
 
+def test_on_the_boundary_at_k_the_levels_are_those_of_all_subsets() -> None:
+    """The face is that of random blocks, whose best is not quite that of all k-subsets."""
+    p = pilot(np.random.default_rng(2), prompts=30, candidates=8, joint=False, shape="normal", features=3)
+    first = np.array([1.0, 0.0, 0.0])
+    best = float(oracles.support(subsets(p, 3), first))
+    edge = replace(p, lower=np.where(first > 0, best, -np.inf))
+    for seed in range(4):
+        found = optimise(edge, block=3, seed=seed)
+        assert found.status is Status.BOUNDARY
+        assert found.levels[0] == pytest.approx(best, abs=1e-9)
+        assert p.weights @ found.prompt_levels == pytest.approx(found.levels)
+
+
 def test_a_block_larger_than_a_prompt_is_refused() -> None:
     p = problem([0.0, 1.0, 0.0, 1.0, 2.0], [2, 3], [0.8])
     with pytest.raises(ValueError, match="3"):

@@ -135,7 +135,10 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An answer in standardised units, and the problem that it settles."""
+    """An answer in standardised units, and the problem that it settles.
+
+    `excess` is what the levels of a face of random blocks are over their bounds.
+    """
 
     status: Status
     at: Iterate
@@ -143,6 +146,7 @@ class Verdict:
     error: float = np.nan
     faces: tuple[Array, ...] = ()
     direction: Array | None = None
+    excess: Array | float = 0.0
 
 
 def optimise(
@@ -319,7 +323,9 @@ def _settle(
     for tolerance in (1e-9, 1e-7, 1e-5):
         face = _on_face(now, direction, tolerance, tol)
         if face.status in (Status.OPTIMAL, Status.BOUNDARY):
-            return Verdict(Status.BOUNDARY, face.at, face.problem, face.error, (direction, *face.faces))
+            # The source's own face is exact, and its levels are what they are.
+            excess = 0.0 if exact else face.excess
+            return replace(face, status=Status.BOUNDARY, faces=(direction, *face.faces), excess=excess)
     return Verdict(Status.NUMERICAL, at, now)
 
 
@@ -327,14 +333,16 @@ def _on_face(now: _Problem, direction: Array, tolerance: float, tol: float) -> V
     """Solve on the candidates that maximise dᵀr; every bound that d names has become an equality.
 
     On the face dᵀL is constant. What the named bounds miss of that constant, rounding or the randomness of blocks,
-    is spread over them along d.
+    is spread over them along d, and taken from the levels in the end.
     """
     face = now.source.face(direction, tolerance)
     named = direction != 0
     bound = np.where(direction > 0, now.low, np.where(direction < 0, now.high, 0.0))
-    bound = bound + (face.support(direction)[0] - direction @ bound) / (direction @ direction) * direction
+    excess = (face.support(direction)[0] - direction @ bound) / (direction @ direction) * direction
+    bound = bound + excess
     reduced = _Problem(face, np.where(named, bound, now.low), np.where(named, bound, now.high))
-    return _settle(reduced, face.support, tol, exact=True)
+    settled = _settle(reduced, face.support, tol, exact=True)
+    return replace(settled, excess=excess)
 
 
 def _moved(support: Support, base: Array) -> Support:
@@ -491,8 +499,8 @@ def levels_by_prompt(
     if source.joint:
         moved = groups.sums(np.broadcast_to(levels, groups.means.shape), share * rows)
         return levels + moved / groups.weights[:, None]
-    # At λ = 0 the same sum gives what blocks leave out of a prompt's mean.
-    moved = rows if source.block is None else rows - source.row_weights(np.zeros(len(weights)))
+    # Before any tilt the same sum gives what blocks leave out of a prompt's mean.
+    moved = rows if source.block is None else rows - source.base_weights()
     return groups.means + groups.sums(groups.means, moved) / groups.weights[:, None]
 
 
@@ -507,7 +515,8 @@ def _report(
     found = report(verdict, groups.base, scale, certificate, margin_of)
     source = cast("Tilted", verdict.problem.source)
     by_prompt = levels_by_prompt(groups, source, verdict.at.weights, found.levels)
-    return replace(found, prompt_levels=by_prompt)
+    excess = 0.0 if source.joint else scale * verdict.excess
+    return replace(found, prompt_levels=by_prompt - excess)
 
 
 def report(
@@ -524,7 +533,7 @@ def report(
     return Optimum(
         verdict.status,
         raw,
-        base + scale * tilt.levels,
+        base + scale * tilt.levels - scale * verdict.excess,
         base,
         np.zeros((0, len(weights))),
         float(raw @ base) + tilt.log_partition,

@@ -430,6 +430,14 @@ class Tilted:
         rows, shares = (np.concatenate(part) for part in zip(*parts, strict=True))
         return np.bincount(rows, shares, minlength=self.rows).astype(np.float64, copy=False)
 
+    def base_weights(self) -> Array:
+        """The probability of each row before any tilt, those that a face removed included; prompt mode; shape (n,)."""
+        total = np.zeros(self.rows)
+        for chunk in self.chunks:
+            share = np.broadcast_to(chunk.weight / chunk.rows.shape[chunk.axis], chunk.rows.shape)
+            total += np.bincount(chunk.rows.reshape(-1), share.reshape(-1), minlength=self.rows)
+        return total
+
     def row_deviations(self, weights: Array) -> Array:
         """For each row the sum, over the groups it stands in, of its probability times z − level, shape (n, m).
 
