@@ -36,10 +36,13 @@ __all__ = [
     "Scored",
     "Subject",
     "Tail",
+    "bandwidth",
     "parse",
     "positive",
     "quantile",
     "resolve",
+    "sides",
+    "subjects_of",
 ]
 
 Relation = Literal[">=", "<=", "=="]
@@ -119,7 +122,7 @@ class Quantile:
 
     def bound(self, scored: Scored, side: Side) -> Bound:
         share, weights = self.percent / 100, scored.groups.row_weights
-        reach = _bandwidth(share, 1 / float(weights @ weights))
+        reach = bandwidth(share, 1 / float(weights @ weights))
         low, high = max(share - reach, 0.0), min(share + reach, 1.0)
         below, level, above = quantile(scored.rows, weights, np.array([low, share, high]))
         # (q − 1{r ≤ Q}) / f(Q). One over the density is the slope of the quantile function.
@@ -579,7 +582,7 @@ def resolve(
     >>> on.base, on.lower, on.upper
     (array([3.5]), array([4.25]), array([inf]))
     """
-    subjects, columns = _order(palette, names), columns or {}
+    subjects, columns = subjects_of(palette, names), columns or {}
     if joint and palette.columns:
         raise ValueError(
             'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share'
@@ -601,7 +604,7 @@ def resolve(
         scored = Scored(own, level, candidates, joint, scale)
         if asks:
             asked[i] = ", ".join(ask.wanted for ask in asks)
-        for ask, side in _sides(asks):
+        for ask, side in sides(asks):
             try:
                 bound, psi = ask.quantity.bound(scored, side)
             except ValueError as error:
@@ -628,7 +631,8 @@ def resolve(
     )
 
 
-def _sides(asks: Sequence[Ask]) -> Iterator[tuple[Ask, Side]]:
+def sides(asks: Sequence[Ask]) -> Iterator[tuple[Ask, Side]]:
+    """Each entry with each side on which it asks; an equality asks on both."""
     return ((ask, side) for ask in asks for side in _SIDES[ask.relation])
 
 
@@ -691,7 +695,7 @@ def quantile(values: Array, weights: Array, shares: Array) -> Array:
     return np.interp(shares, at / at[-1], np.repeat(distinct, count))
 
 
-def _bandwidth(share: float, rows: float) -> float:
+def bandwidth(share: float, rows: float) -> float:
     """Bofinger's half-width for the slope of a quantile function; at an extreme, one row."""
     if not 0 < share < 1:
         return 1 / rows
@@ -701,7 +705,8 @@ def _bandwidth(share: float, rows: float) -> float:
     return max(width, 1 / rows)
 
 
-def _order(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
+def subjects_of(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
+    """The features of a palette on a pilot's values: the palette's in its order, then the pilot's others."""
     for name in palette.values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
