@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import valuepalette as vp
@@ -146,6 +147,24 @@ def test_without_a_limit_it_says_why(pilot: vp.Pilot) -> None:
     assert "the same even number" in vp.plan(normal(candidates=7), {"humor": "+0.3"}).no_limit
 
 
+def test_shares_too(pilot: vp.Pilot) -> None:
+    planned = vp.plan(pilot, {"humor": "P(< 0) <= 0.2"})
+    share = planned[16].levels["P(humor < 0)"]
+    assert share == pytest.approx(0.2, abs=1e-8)
+    assert planned[2].status is vp.Status.INFEASIBLE
+    assert all(choice.levels["P(humor < 0)"] < 0.21 for choice in planned.choices.values() if choice.had)
+
+
+def test_the_very_edge_is_just_had(pilot: vp.Pilot) -> None:
+    planned = vp.plan(pilot, {"humor": "reach 100%"}, ks=[8, 16])
+    assert planned.smallest == 16
+    assert planned[16].status is vp.Status.BOUNDARY
+    most = vp.reach(pilot, None, "humor").high
+    assert planned[16].levels["humor"] == pytest.approx(most, abs=1e-9)
+    assert planned[16].effective == pytest.approx(1, abs=1e-9)
+    assert "just" in str(planned)
+
+
 def test_a_cohort_is_reported_among_its_own() -> None:
     on = normal(5, prompts=40, who=np.repeat(["a", "b"], 20))
     palette = vp.Palette({"tone": "keep"}, cohorts={"who=a": {"humor": "+0.5"}})
@@ -196,6 +215,8 @@ def test_costs_come_from_the_pilots_tokens() -> None:
 
 
 def test_without_tokens_there_is_no_cost(planned: vp.Plan) -> None:
+    some = pa.table({"prompt_id": [0, 0], "humor": [0.0, 1.0], "tokens": pa.array([10, None])})
+    assert np.isnan(vp.plan(vp.Pilot.read(some, values=["humor"]), {"humor": "+0.1"})[2].tokens)
     assert np.isnan(planned[16].tokens)
     assert "tokens" not in str(planned)
     assert "cheaper" not in str(planned)
