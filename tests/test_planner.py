@@ -199,9 +199,9 @@ def test_confidence_asks_for_more(pilot: vp.Pilot) -> None:
 
 def test_costs_come_from_the_pilots_tokens() -> None:
     on = vp.Pilot.from_arrays(
-        {"humor": [0.0, 1.0, 2.0, 0.0, 1.0]},
-        prompt_id=[0, 0, 1, 1, 1],
-        columns={"tokens": [10, 20, 40, 40, 70]},
+        {"humor": [0.0, 2.0, 1.0, 0.0, 1.0]},
+        prompt_id=[0, 1, 0, 1, 1],
+        columns={"tokens": [10, 40, 20, 40, 70]},
     )
     planned = vp.plan(on, {"humor": "+0.1"}, prompt_tokens=100, finetune_tokens=1_000, train_price=2)
     assert planned.cost.answer == pytest.approx((15 + 50) / 2)
