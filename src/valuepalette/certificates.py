@@ -184,7 +184,8 @@ def _cause(choice: Choice, resolved: Resolved) -> str:
         for side, bound in ((1.0, resolved.lower[i]), (-1.0, resolved.upper[i])):
             unit = np.zeros(m)
             unit[i] = side
-            if np.isfinite(bound) and side * bound > choice.alone(unit, block):
+            # More than rounding: at k = 1 the base level itself is the end of the reach.
+            if np.isfinite(bound) and side * bound > choice.alone(unit, block) + 1e-9 * choice.unit[i]:
                 return _beyond(choice, unit, name, resolved.specs[i], float(bound))
     if (
         not choice.joint
