@@ -395,13 +395,12 @@ def test_a_constant_is_decided_to_the_last_bits_in_any_units(level: float) -> No
 
 
 def test_a_bound_that_is_the_base_level_but_for_rounding_is_the_base_level() -> None:
-    values = 1e8 + np.array([0.0, 0.0, 0.0, 0.3, 0.7, 0.9])
-    p = problem(values, [3, 3], 0.0)
+    p = problem(1e8 + np.array([0.0, 0.0, 0.25, 0.25, 0.0, 0.5, 0.0, 0.5]), [4, 4], 0.0)
     base = groups(p).base
     for bound in (base, np.nextafter(base, INF), np.nextafter(base, -INF)):
-        found = optimise(replace(p, lower=bound))
-        assert found.status is Status.OPTIMAL
-        assert not found.weights.any()
+        # One candidate leaves no choice: what is above the base level by more than rounding cannot be had.
+        assert optimise(replace(p, lower=bound), block=1).status is Status.OPTIMAL
+    assert optimise(replace(p, lower=base + 1e-7), block=1).status is Status.INFEASIBLE
 
 
 def test_a_constant_value_is_vacuous_or_impossible() -> None:
