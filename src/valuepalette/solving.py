@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from valuepalette.adjustment import highest
+from valuepalette.adjustment import ROOM, highest
+from valuepalette.distributing import is_dataset, on_ray
 from valuepalette.dual import Optimum, Status
 from valuepalette.feasibility import farthest
 from valuepalette.palette import Palette
@@ -21,13 +22,16 @@ from valuepalette.shards import Shards, open_shards
 from valuepalette.solution import Infeasible, Solution, solution_of
 from valuepalette.streaming import Streaming, pose_shards
 from valuepalette.tilting import Array, prompt_support, spread, tilted
-from valuepalette.uncertainty import bound_covariance
+from valuepalette.uncertainty import bound_covariance, level_influence, most_influence
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 __all__ = ["Reach", "levels", "reach", "solve"]
 
 
 def solve(
-    pilot: Pilot | Shards | str | PathLike[str],
+    pilot: Pilot | Shards | str | PathLike[str] | Dataset,
     palette: Palette | Mapping[str, object],
     candidates: Candidates = None,
     *,
@@ -43,8 +47,8 @@ def solve(
     mode over p(x, y). The answer is proved: either λ, with a bound on its numerical error, or a certificate that no
     choice among the pilot's candidates has the levels (paper, Section 2; docs/mathematics.md).
 
-    pilot       in memory; or the path of its Parquet file or folder, of any size, read again in each pass within
-                2 GB (`open_shards` for another budget, docs/any-size.md)
+    pilot       in memory; or, of any size, the path of its Parquet file or folder, or a Ray dataset
+                (`open_shards` and `on_ray` for another budget or more workers, docs/any-size.md)
     candidates  k of the decoder that will use λ; None for the pilot's K; "limit" for k → ∞, which fine-tuning needs
     mode        None takes "prompt" where prompts with two candidates or more carry at least half of the weight
     weighting   "prompts" (all alike), "rows" (by their number of candidates), or a column of the pilot
@@ -82,7 +86,7 @@ def solve(
 
 
 def _solve_shards(
-    source: Shards | str | PathLike[str],
+    source: Shards | str | PathLike[str] | Dataset,
     palette: Palette,
     candidates: Candidates,
     mode: Literal["prompt", "joint"] | None,
@@ -96,7 +100,10 @@ def _solve_shards(
         raise ValueError(
             f"confidence needs a pilot in memory: read it with Pilot.read, or leave it out, got {confidence!r}"
         )
-    shards = open_shards(source) if isinstance(source, str | PathLike) else source
+    if isinstance(source, str | PathLike):
+        shards = open_shards(source)
+    else:
+        shards = on_ray(source) if is_dataset(source) else cast("Shards", source)
     posed = pose_shards(shards, palette, candidates, mode, weighting, seed)
     for i in np.flatnonzero(posed.lost):
         _warn_of_rounding(posed.resolved.features[i], posed.survey.largest[i], 4)
@@ -122,7 +129,38 @@ def _raised(posed: Posed) -> Posed:
     kl = float(np.log(4)) if palette.kl is None else palette.kl
     bounds = resolved.lower, resolved.upper
     lower = highest(posed.groups, *bounds, turns, kl, joint=posed.joint, block=posed.block, seed=posed.seed)
-    return replace(posed, resolved=replace(resolved, lower=lower))
+    influence = _influence_of_most(posed, lower, turns)
+    return replace(posed, resolved=replace(resolved, lower=lower, influence_lower=influence))
+
+
+def _influence_of_most(posed: Posed, lower: Array, turns: Sequence[int]) -> Array:
+    """ψ of the lower bounds, (N, m), where `lower` is what `highest` made of those of `turns`."""
+    resolved, groups = posed.resolved, posed.groups
+    reached, influence = resolved.lower.copy(), resolved.influence_lower.copy()
+
+    def at(bounds: Array) -> tuple[Optimum, Array]:
+        """The optimum of other lower bounds, and ψ of the bounds that bind there."""
+        there = replace(posed, resolved=replace(resolved, lower=bounds))
+        found = there.optimise(there.block)
+        return found, np.where(found.weights > 0, influence, resolved.influence_upper)
+
+    for i in turns:
+        if lower[i] == resolved.lower[i]:
+            continue
+        if resolved.upper[i] - lower[i] <= 1e-5 * spread(groups, joint=posed.joint)[i]:
+            influence[:, i] = resolved.influence_upper[:, i]
+        else:
+            part = 1.0 if i == turns[-1] else ROOM
+            before, others = at(reached)
+            start = before.levels[i]
+            bought = np.where(np.arange(len(lower)) == i, start + (lower[i] - start) / part, reached)
+            found, binds = at(bought)
+            if found.status is Status.OPTIMAL and found.weights[i] > 0:
+                where = {"joint": posed.joint, "block": posed.block, "seed": posed.seed}
+                most = most_influence(groups, found, i, binds, **where)
+                influence[:, i] = part * most + (1 - part) * level_influence(before, others)[:, i]
+        reached[i] = lower[i]
+    return influence
 
 
 def _with_confidence(posed: Posed, confidence: float) -> Posed:
