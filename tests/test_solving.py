@@ -722,6 +722,19 @@ def test_a_file_that_is_no_solution_is_refused(tmp_path: Path) -> None:
         Solution.load(tmp_path / "none.json")
 
 
+def test_a_value_that_is_free_has_a_weight_without_error() -> None:
+    solution = vp.solve(correlated(20), {"humor": "+0.2"})
+    assert solution.weights.array[1] == solution.weights.error[1] == 0.0
+    assert 0 < solution.weights.error[0] < 1e-6
+
+
+def test_zero_is_printed_without_a_sign() -> None:
+    assert str(vp.reach(Pilot.from_arrays({"a": [-0.0, -0.0]}, prompt_id=[0, 0]), None, "a")) == (
+        "a: 0 to 0 with k = 2, base 0"
+    )
+    assert repr(Figures(("a", "b"), np.array([-0.0, -1e-9]))) == "a 0, b -1e-09"
+
+
 def test_numbers_that_cannot_be_computed_with_are_refused() -> None:
     for size in (1e-101, 1e-200, 5e-324):
         tiny = Pilot.from_arrays({"humor": np.array([0.0, 1.0, 0.0, 1.0]) * size}, prompt_id=[0, 0, 1, 1])

@@ -87,7 +87,7 @@ class Optimum:
     kl              KL(p_λ ‖ p_0) in nats
     kish            Kish's effective number of candidates per group
     covariance      V = ∇²F(λ), shape (m, m)
-    error           proved bound on |λ_i − λ*_i|, shape (m,); nan where nothing is proved
+    error           proved bound on |λ_i − λ*_i|, shape (m,); nan where nothing is proved, 0 where nothing is asked
     kkt_residual    in standardised units
     passes          passes over the data
     faces           directions of the lexicographic choice, first to last; empty unless BOUNDARY
@@ -565,7 +565,7 @@ def report(
         max(0.0, float(weights @ tilt.levels) - tilt.log_partition),
         source.kish(weights),
         tilt.covariance * np.outer(scale, scale),
-        verdict.error / scale,
+        np.where(verdict.problem.constrained, verdict.error, 0.0) / scale,
         at.kkt,
         at.passes,
         tuple(face / scale for face in verdict.faces),

@@ -65,7 +65,7 @@ class Figures(Mapping[str, float]):
 
     def __repr__(self) -> str:
         def one(name: str, value: float, se: float) -> str:
-            return f"{name} {value:.4g}" + ("" if np.isnan(se) else f" ± {se:.2g}")
+            return f"{name} {value:z.4g}" + ("" if np.isnan(se) else f" ± {se:.2g}")
 
         return ", ".join(one(*row) for row in zip(self.names, self.array, self.se, strict=True))
 
@@ -122,6 +122,19 @@ class Infeasible(ValueError):  # noqa: N818 - a verdict, by its public name
         self.solution = solution
         self.certificate = solution.certificate
 
+    def __reduce__(self) -> tuple[type[Infeasible], tuple[Solution]]:
+        return type(self), (self.solution,)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A function without arguments that says what is known already."""
+
+    answer: Any
+
+    def __call__(self) -> Any:
+        return self.answer
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -175,6 +188,10 @@ class Solution:
     bound_covariance: Array | None = field(default=None, repr=False)
     confidence: float | None = None
     aimed: tuple[Array, Array] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is computed on demand from the pilot goes along computed, so that a solution can be sent and copied."""
+        return {**self.__dict__, "margin_of": _Told(self.margin), "seen_of": _Told(self.seen)}
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -389,8 +406,8 @@ class Solution:
                 proof["sentence"],
             ),
             fingerprint=data["fingerprint"],
-            margin_of=lambda: margin,
-            seen_of=lambda: seen,
+            margin_of=_Told(margin),
+            seen_of=_Told(seen),
             bound_covariance=None
             if data.get("bound_covariance") is None
             else _array(data["bound_covariance"]),
@@ -547,7 +564,7 @@ def _cell(number: float) -> str:
     """A number in at most ten characters; nothing where there is none."""
     if np.isnan(number):
         return ""
-    return f"{number:.3f}" if number == 0 or 1e-2 <= abs(number) < 1e5 else f"{number:.3g}"
+    return f"{number:z.3f}" if number == 0 or 1e-2 <= abs(number) < 1e5 else f"{number:.3g}"
 
 
 def _listed(array: Array) -> Any:

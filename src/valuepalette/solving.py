@@ -277,7 +277,7 @@ class Reach:
 
     def __str__(self) -> str:
         k = "" if self.candidates is None else f" with k = {self.candidates}"
-        return f"{self.value}: {self.low:.4g} to {self.high:.4g}{k}, base {self.base:.4g}"
+        return f"{self.value}: {self.low:z.4g} to {self.high:z.4g}{k}, base {self.base:z.4g}"
 
 
 def reach(
