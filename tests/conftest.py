@@ -42,6 +42,7 @@ CORE = (
     "sequential",
     "sensitivity",
     "sequencing",
+    "streaming",
     "bootstrapping",
     "crossfitting",
     "sizing",
