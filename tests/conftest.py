@@ -47,6 +47,7 @@ CORE = (
     "crossfitting",
     "sizing",
     "corrections",
+    "fuzz",
     "paper_pilots",
     "docs",
 )
