@@ -172,8 +172,8 @@ words = [
     "q", "q60", "q-1", "q101", "q1e999", "q nan", "keep", "free", "max", "reach", "reach 50%", "reach 1e999%",
     "reach -1%", "+0.3", "+-1", "base-0.3", "base - 1e400", "x1.2", "x0", "x-1", "x1e999", "within", "q80 within",
     "P(< -2) <= 0.02", "P(<= q5) <= 0.1", "P(> 1e999) >= 0.5", "P(< 0) <= 2", "P()", "P(", ">=", "<=", "==", ">= 0.5",
-    "== keep", "<= q40", "== reach 5%", "1e400", "-1e300", "5e-324", "nan", "inf", "-inf", "0x10", "１２", "½", "0.5;", "@",
-    "keep @ a=b",
+    "== keep", "<= q40", "== reach 5%", "1e400", "-1e300", "5e-324", "nan", "inf", "-inf", "0x10", "１２", "½", "0.5;",
+    "@", "keep @ a=b",
 ]  # fmt: skip
 odd_entries = st.recursive(
     st.one_of(
