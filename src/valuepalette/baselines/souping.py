@@ -101,5 +101,5 @@ def _read(path: Path, tensor: str) -> Any:
 def _mean(parts: Sequence[Any], shares: Sequence[float]) -> Any:
     if not parts[0].is_floating_point():
         return parts[0]
-    total = sum(share * part.float() for share, part in zip(shares, parts, strict=True))
+    total: Any = sum(share * part.float() for share, part in zip(shares, parts, strict=True))
     return total.to(parts[0].dtype).contiguous()

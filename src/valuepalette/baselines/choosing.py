@@ -1,4 +1,4 @@
-"""Comparing: what one would do today, without solving for levels, on the very candidates of a solution's decoder."""
+"""Choices without levels: what one would do today, on the very candidates of a solution's decoder."""
 
 from __future__ import annotations
 
