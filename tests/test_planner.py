@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import valuepalette as vp
@@ -57,8 +58,8 @@ def test_every_k_is_that_of_solving(pilot: vp.Pilot, planned: vp.Plan) -> None:
 
 
 def test_the_smallest_is_found_between() -> None:
-    for rng in many(11, 12):
-        on = normal(int(rng.integers(1000)), prompts=20, candidates=int(rng.choice([6, 9, 16])))
+    for rng in many(11, 8):
+        on = normal(int(rng.integers(1000)), prompts=10, candidates=int(rng.choice([6, 9, 11])))
         palette = {
             "humor": f"+{rng.uniform(0.1, 1.2):.3f}",
             "tone": str(rng.choice(["keep", "+0.1", "== keep"])),
@@ -146,6 +147,24 @@ def test_without_a_limit_it_says_why(pilot: vp.Pilot) -> None:
     assert "the same even number" in vp.plan(normal(candidates=7), {"humor": "+0.3"}).no_limit
 
 
+def test_shares_too(pilot: vp.Pilot) -> None:
+    planned = vp.plan(pilot, {"humor": "P(< 0) <= 0.2"})
+    share = planned[16].levels["P(humor < 0)"]
+    assert share == pytest.approx(0.2, abs=1e-8)
+    assert planned[2].status is vp.Status.INFEASIBLE
+    assert all(choice.levels["P(humor < 0)"] < 0.21 for choice in planned.choices.values() if choice.had)
+
+
+def test_the_very_edge_is_just_had(pilot: vp.Pilot) -> None:
+    planned = vp.plan(pilot, {"humor": "reach 100%"}, ks=[8, 16])
+    assert planned.smallest == 16
+    assert planned[16].status is vp.Status.BOUNDARY
+    most = vp.reach(pilot, None, "humor").high
+    assert planned[16].levels["humor"] == pytest.approx(most, abs=1e-9)
+    assert planned[16].effective == pytest.approx(1, abs=1e-9)
+    assert "just" in str(planned)
+
+
 def test_a_cohort_is_reported_among_its_own() -> None:
     on = normal(5, prompts=40, who=np.repeat(["a", "b"], 20))
     palette = vp.Palette({"tone": "keep"}, cohorts={"who=a": {"humor": "+0.5"}})
@@ -180,9 +199,9 @@ def test_confidence_asks_for_more(pilot: vp.Pilot) -> None:
 
 def test_costs_come_from_the_pilots_tokens() -> None:
     on = vp.Pilot.from_arrays(
-        {"humor": [0.0, 1.0, 2.0, 0.0, 1.0]},
-        prompt_id=[0, 0, 1, 1, 1],
-        columns={"tokens": [10, 20, 40, 40, 70]},
+        {"humor": [0.0, 2.0, 1.0, 0.0, 1.0]},
+        prompt_id=[0, 1, 0, 1, 1],
+        columns={"tokens": [10, 40, 20, 40, 70]},
     )
     planned = vp.plan(on, {"humor": "+0.1"}, prompt_tokens=100, finetune_tokens=1_000, train_price=2)
     assert planned.cost.answer == pytest.approx((15 + 50) / 2)
@@ -196,6 +215,8 @@ def test_costs_come_from_the_pilots_tokens() -> None:
 
 
 def test_without_tokens_there_is_no_cost(planned: vp.Plan) -> None:
+    some = pa.table({"prompt_id": [0, 0], "humor": [0.0, 1.0], "tokens": pa.array([10, None])})
+    assert np.isnan(vp.plan(vp.Pilot.read(some, values=["humor"]), {"humor": "+0.1"})[2].tokens)
     assert np.isnan(planned[16].tokens)
     assert "tokens" not in str(planned)
     assert "cheaper" not in str(planned)

@@ -62,8 +62,8 @@ def cost_of(
             raise ValueError(f"{name} must be a number, 0 or more, got {entry!r}")
     if finetune is not None and answer is None:
         raise ValueError(
-            "answer_tokens must say how long answers are where finetune_tokens is given: the pilot has no column "
-            "tokens, got None"
+            "answer_tokens must say how long answers are where finetune_tokens is given and the pilot's column "
+            "tokens does not, got None"
         )
     return Cost(
         answer=math.nan if answer is None else float(answer),

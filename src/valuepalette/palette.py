@@ -15,6 +15,7 @@ import difflib
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.features import Columns, Feature, Resolved, features_of, member
+from valuepalette.naming import in_one_line, short
 from valuepalette.tilting import Array, Groups, prompt_support
 
 __all__ = [
@@ -250,11 +252,11 @@ class Cohort:
     @classmethod
     def parse(cls, text: object) -> Cohort:
         if not isinstance(text, str):
-            raise TypeError(f"cohorts must name each as COLUMN=ENTRY, got {text!r}")
+            raise TypeError(f"cohorts must name each as COLUMN=ENTRY, got {short(text, 80)}")
         column, sign, entry = (part.strip() for part in text.partition("="))
-        if not column or not sign or not entry:
+        if not sign or not in_one_line(column) or not in_one_line(entry):
             raise ValueError(
-                f'cohorts must name each as COLUMN=ENTRY, such as "audience=children", got {text!r}'
+                f'cohorts must name each as COLUMN=ENTRY, such as "audience=children", got {short(text, 80)}'
             )
         return cls(column, entry)
 
@@ -348,7 +350,7 @@ def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
         except OverflowError:
             raise ValueError("a level must be a finite number, got an integer too large for one") from None
     if not isinstance(entry, str):
-        raise TypeError(f"an entry is a number or a text, got {type(entry).__name__}: {entry!r}")
+        raise TypeError(f"an entry is a number or a text, got {type(entry).__name__}: {short(entry, 80)}")
     text = entry.strip()
     if text == "free":
         return None
@@ -367,21 +369,23 @@ def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
             if subject.tail is not None:
                 _check_tail(ask, match is not None, entry)
             if isinstance(ask.quantity, Reach) and relation == "==":
-                raise ValueError(f'"reach" has a side, so it takes ">=" or "<=", got {entry!r}')
+                raise ValueError(f'"reach" has a side, so it takes ">=" or "<=", got {short(entry, 80)}')
             return ask
     if subject.tail is not None or re.match(r"P\s*\(", text):
-        raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
+        raise ValueError(f"{_TAIL_ALLOWED}; got {short(entry, 80)}")
     if "@" in text:
-        raise ValueError(f'a cohort stands in cohorts, {{"audience=children": {{…}}}}, got {entry!r}')
-    raise ValueError(f"an entry is {_ALLOWED}; got {entry!r}")
+        raise ValueError(
+            f'a cohort stands in cohorts, {{"audience=children": {{…}}}}, got {short(entry, 80)}'
+        )
+    raise ValueError(f"an entry is {_ALLOWED}; got {short(entry, 80)}")
 
 
 def _check_tail(ask: Ask, told: bool, entry: str) -> None:
     share = ask.quantity
     if not told or ask.relation == "==" or isinstance(share, Quantile | Within):
-        raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
+        raise ValueError(f"{_TAIL_ALLOWED}; got {short(entry, 80)}")
     if isinstance(share, Level) and not 0 <= share.at <= 1:
-        raise ValueError(f"a share must be a finite number from 0 to 1, got {entry!r}")
+        raise ValueError(f"a share must be a finite number from 0 to 1, got {short(entry, 80)}")
 
 
 class Palette:
@@ -418,15 +422,15 @@ class Palette:
             raise ValueError("a palette needs at least one entry, got none")
         self.kl = None if kl is None else positive("kl", kl)
         if kl is not None and not self.maximised:
-            raise ValueError(f'kl is the budget of an entry "max", got {kl!r} and no such entry')
+            raise ValueError(f'kl is the budget of an entry "max", got {short(kl)} and no such entry')
 
     def _read(self, entries: Mapping[str, object], cohort: Cohort | None) -> None:
         if not isinstance(entries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             what = "a palette" if cohort is None else f"the cohort {cohort}"
             raise TypeError(f"{what} maps names of values to entries, got {type(entries).__name__}")
         for name, entry in entries.items():
-            if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"a palette names values by a text that is not empty, got {name!r}")
+            if not in_one_line(name):
+                raise TypeError(f"a palette names values by a text of one line, got {short(name)}")
             asks = parse(name, entry, cohort)
             if cohort is None or not any(ask.subject.tail for ask in asks):
                 self._asks.setdefault(Subject(name, None, cohort), ())
@@ -722,8 +726,9 @@ def subjects_of(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
 
 def positive(name: str, number: float) -> float:
     """A budget: finite and above zero, or a ValueError that names it."""
-    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not 0 < float(number) < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} must be a number of nats above 0, got {number!r}")
+    real = isinstance(number, numbers.Real) and not isinstance(number, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not real or not 0 < number <= sys.float_info.max:
+        raise ValueError(f"{name} must be a number of nats above 0, got {short(number)}")
     return float(number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -73,8 +74,8 @@ def plan(
         posed = pose(pilot, palette, wanted[-1], "prompt", weighting, seed)
     answer = _answer_tokens(posed) if answer_tokens is None else answer_tokens
     cost = cost_of(answer, prompt_tokens, score_price, finetune_tokens, train_price)
-    solved: dict[int, Solution] = {}
 
+    @cache
     def solution(k: int | Literal["limit"]) -> Solution:
         return solve(
             pilot,
@@ -88,16 +89,12 @@ def plan(
         )
 
     def had(k: int) -> bool:
-        if k not in solved:
-            solved[k] = solution(k)
-        return solved[k].status is not Status.INFEASIBLE
+        return solution(k).status is not Status.INFEASIBLE
 
-    for k in wanted:
-        had(k)
     smallest = _smallest(wanted, had, bisect=confidence is None)
     shown = sorted(set(wanted) if smallest is None else {*wanted, smallest})
-    last = solved[wanted[-1]] if had(wanted[-1]) else None
-    choices = {k: _choice(posed, k, solved[k], last, cost) for k in shown}
+    last = solution(wanted[-1]) if had(wanted[-1]) else None
+    choices = {k: _choice(posed, k, solution(k), last, cost) for k in shown}
     limit, reason = _limit(posed, solution)
     return Plan(choices, smallest, palette, limit, reason, cost)
 
@@ -197,8 +194,8 @@ def _limit(posed: Posed, solution: Callable[[int | Literal["limit"]], Solution])
 
 
 def _answer_tokens(posed: Posed) -> float | None:
-    """Of an answer on average, prompts by their weight; None where the pilot does not say."""
+    """Of an answer on average, prompts by their weight; None where the pilot does not say it of every answer."""
     pilot = posed.pilot
-    if "tokens" not in pilot.table.column_names:
+    if "tokens" not in pilot.table.column_names or pilot.table["tokens"].null_count:
         return None
     return float(posed.groups.row_weights @ pilot.table["tokens"].to_numpy()[pilot.order])

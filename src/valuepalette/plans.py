@@ -183,7 +183,7 @@ class Plan:
             score = f"scoring at {cost.score:g} a token" if cost.score else "scoring not counted"
             yield f"tokens: {cost.answer:.1f} for each of k answers; {prompt}; {score}"
         if math.isfinite(cost.finetune):
-            yield f"cheaper from: from so many answers on fine-tuning costs less, {cost.finetune:,.0f} tokens in all"
+            yield f"cheaper from: so many answers pay for fine-tuning, {cost.finetune:,.0f} tokens in all"
         if self.no_limit:
             yield f"no k → ∞: {self.no_limit}"
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from valuepalette.certificates import certificate_sentence, reported
+from valuepalette.certificates import Choice, choice_among, reported, sentence
 from valuepalette.dual import Certificate, Optimum, Status
 from valuepalette.folders import digest
 from valuepalette.palette import Palette, Resolved
@@ -29,7 +29,7 @@ from valuepalette.uncertainty import (
     weight_limits,
 )
 
-__all__ = ["Figures", "Infeasible", "Proof", "Slack", "Solution", "prompt_digests", "solution_of"]
+__all__ = ["Figures", "Infeasible", "Proof", "Slack", "Solution", "prompt_digests", "proof_of", "solution_of"]
 
 
 class Figures(Mapping[str, float]):
@@ -531,10 +531,16 @@ def _proof(posed: Posed, certificate: Certificate) -> Proof:
             resolved.influence_upper,
             resolved.inside,
         )
-    groups, resolved, told = reported(groups, resolved, replace(certificate, se=se))
-    sentence = certificate_sentence(groups, resolved, told, told.se, joint=posed.joint, block=posed.block)
+    choice = choice_among(groups, resolved, joint=posed.joint, block=posed.block)
+    return proof_of(choice, resolved, replace(certificate, se=se))
+
+
+def proof_of(choice: Choice, resolved: Resolved, certificate: Certificate) -> Proof:
+    """A certificate, its standard error included, as a user reads it."""
+    bounds, told = reported(resolved, certificate)
+    said = sentence(choice.reported(resolved), bounds, told, told.se)
     directions = Figures(resolved.features, told.direction)
-    return Proof(directions, told.asked, told.reach, told.gap, told.se, told.margin, sentence)
+    return Proof(directions, told.asked, told.reach, told.gap, told.se, told.margin, said)
 
 
 def _cell(number: float) -> str:
