@@ -16,6 +16,7 @@ from oracles import Problem, spread, subsets, tilt
 from problems import groups
 from valuepalette.adjustment import GAP, ROOM, Adjustment, greedy, highest, interpolate, nearest
 from valuepalette.dual import Status, optimise
+from valuepalette.tilting import Groups, prompt_support
 
 Float = NDArray[np.float64]
 INF = np.inf
@@ -367,3 +368,13 @@ def test_without_room_nothing_is_raised() -> None:
     edge = highest(groups(p), np.array([0.5, -INF]), p.upper, [1], 50.0)
     assert edge == pytest.approx([0.5, 0.5], abs=2e-6)
     assert optimise(groups(p), edge, p.upper).status is Status.OPTIMAL
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_highest_does_not_trust_the_blocks(seed: int) -> None:
+    """Of skewed values random blocks of k may hold more than k candidates reach on average; a budget may not buy it."""
+    values = np.exp(2 * np.random.default_rng(seed).normal(size=(35, 1)))
+    on = Groups(values, np.arange(0, 36, 7), np.full(5, 0.2))
+    lower = highest(on, np.array([-INF]), np.array([INF]), [0], np.log(4), block=4)
+    assert lower[0] < on.weights @ prompt_support(on, np.ones(1), 4)
+    assert optimise(on, lower, np.array([INF]), block=4).status is Status.OPTIMAL

@@ -442,10 +442,13 @@ def highest(
         unit = np.where(np.arange(len(low)) == i, 1.0, 0.0)
         at = float((found.levels - groups.base)[i] / problem.scale[i])
         bought = problem.pushed(i, low, high, kl)
-        if bought is not None:
+        far = np.inf
+        if bought is None or not problem.exact:
+            far = min(farthest(support, low, high, at * unit, unit, gap=GAP).low for support in supports)
+        # Random blocks may seem to reach further than k candidates do.
+        if bought is not None and bought - at < far - GAP:
             low[i] = bought if i == turns[-1] else at + ROOM * (bought - at)
             continue
-        far = min(farthest(support, low, high, at * unit, unit, gap=GAP).low for support in supports)
         far = min(far, float(high[i]) - at)
         if far <= 10 * GAP:
             continue
