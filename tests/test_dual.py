@@ -382,6 +382,28 @@ def with_column(p: Problem, column: np.ndarray, lower: float, upper: float) -> P
     )
 
 
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 1e30, 1e99])
+def test_a_constant_is_decided_to_the_last_bits_in_any_units(level: float) -> None:
+    near, far = level * (1 + 1e-15), (level or 1e-9) * (1 + 1e-12)
+    for bound, status in ((near, Status.OPTIMAL), (far, Status.INFEASIBLE), (far * 1e6, Status.INFEASIBLE)):
+        values = np.column_stack([np.full(4, level), [0.0, 1.0, 2.0, 5.0]])
+        found = optimise(problem(values, [2, 2], [bound, 2.5]))
+        assert found.status is status
+        if found.certificate is not None:
+            assert found.certificate.direction.tolist() == [1.0, 0.0]
+            assert found.certificate.gap == pytest.approx(bound - level, rel=1e-9, abs=1e-14 * level)
+
+
+def test_a_bound_that_is_the_base_level_but_for_rounding_is_the_base_level() -> None:
+    values = 1e8 + np.array([0.0, 0.0, 0.0, 0.3, 0.7, 0.9])
+    p = problem(values, [3, 3], 0.0)
+    base = groups(p).base
+    for bound in (base, np.nextafter(base, INF), np.nextafter(base, -INF)):
+        found = optimise(replace(p, lower=bound))
+        assert found.status is Status.OPTIMAL
+        assert not found.weights.any()
+
+
 def test_a_constant_value_is_vacuous_or_impossible() -> None:
     for rng in many(74, 30):
         p = planted(rng, heat=1.0, joint=False).problem

@@ -31,6 +31,7 @@ __all__ = [
     "levels_by_prompt",
     "optimise",
     "report",
+    "standardised",
     "verdict_at",
 ]
 
@@ -181,7 +182,8 @@ def optimise(
     above = (
         (lower - groups.base, upper - groups.base) if joint else (groups.above(lower), groups.above(upper))
     )
-    low, high = above[0] / full.scale, above[1] / full.scale
+    largest = np.abs(groups.values).max(axis=0) if (scale == 0).any() else scale
+    unit, low, high = standardised(groups.base, largest, scale, *above)
     blocked = None if joint or block is None or (groups.sizes == block).all() else block
     support: Support = full.support if blocked is None else partial(full.subset_support, k=blocked)
 
@@ -201,7 +203,7 @@ def optimise(
     )
     certificate = None
     if verdict.direction is not None:
-        certificate = certify(support, low, high, lower, upper, groups.base, full.scale, verdict.direction)
+        certificate = certify(support, low, high, lower, upper, groups.base, unit, verdict.direction)
         if not joint:
             by_prompt = prompt_support(groups, certificate.direction, blocked)
             se = float(np.sqrt(groups.weights**2 @ (by_prompt - groups.weights @ by_prompt) ** 2))
@@ -209,6 +211,29 @@ def optimise(
     elif crossed:
         certificate = crossing(lower, upper, low - high)
     return _report(groups, verdict, full.scale, certificate, lambda: margin(support, low, high, gap=1e-8).low)
+
+
+def standardised(
+    base: Array, largest: Array, scale: Array, above: Array, below: Array
+) -> tuple[Array, Array, Array]:
+    """A unit for each feature, and bounds less the base level in these: the spread; of a constant, what it lacks.
+
+    `above` and `below` (m,) are lower and upper bounds less the base level, `largest` is max |r|.
+    Nothing moves a constant, so each is decided alone: a bound that it meets up to rounding, 64 ε max|r|, asks for
+    nothing, and any other for one unit more than there is. A bound that is the base level but for its rounding is the
+    base level: beside a large offset the difference can be more than any tolerance.
+    """
+    unit = np.where(scale > 0, scale, 1.0)
+    last = 4 * np.finfo(float).eps * np.abs(base)
+    low, high = (np.where(np.abs(ends) <= last, 0.0, ends) / unit for ends in (above, below))
+    for i in np.flatnonzero(scale == 0):
+        eps, tiny = np.finfo(float).eps, np.finfo(float).tiny
+        noise = 64 * eps * float(largest[i]) + tiny
+        lacks = max(float(above[i]), -float(below[i]))
+        unit[i] = lacks if 1e-300 < lacks < np.inf else 1.0
+        low[i] = 1.0 if above[i] > noise else -np.inf
+        high[i] = -1.0 if below[i] < -noise else np.inf
+    return unit, low, high
 
 
 def decide(
