@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 if TYPE_CHECKING:
-    from valuepalette.evaluation import Evaluation
+    from valuepalette.attainment import Evaluation
     from valuepalette.palette import Palette
     from valuepalette.pilot import Pilot
     from valuepalette.solution import Solution

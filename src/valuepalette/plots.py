@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from valuepalette.attainment import Measured
 from valuepalette.comparing import Comparison
-from valuepalette.evaluation import Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def comparison(
             [[_place(run.evaluation[value], by) for value in (first, second)] for run in compared.of(method)]
         )
         if len(at) > 1:
-            ax.scatter(*at.T, s=14, color=colour, marker=marker, alpha=0.5, lw=0)
+            ax.scatter(*at.T, s=20, color=colour, marker=marker, alpha=0.6, lw=0)
         ax.scatter(
             *at.mean(axis=0), s=90, color=colour, marker=marker, ec="white", lw=0.8, label=method, zorder=3
         )
@@ -66,7 +66,7 @@ def comparison(
     what = "gain over the base model" if by == "level" else "win rate against the base model"
     ax.set_xlabel(f"{first}: {what}")
     ax.set_ylabel(f"{second}: {what}")
-    ax.legend(frameon=False, fontsize="small", loc="best")
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from valuepalette import collecting
+from valuepalette.attainment import Evaluation
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
-from valuepalette.evaluation import Evaluation, evaluate
+from valuepalette.evaluation import evaluate
 from valuepalette.folders import alone, begin, digest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts

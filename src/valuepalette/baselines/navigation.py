@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from valuepalette.evaluation import Evaluation, Measured
+from valuepalette.attainment import Evaluation, Measured
 
 __all__ = ["Navigation", "navigate"]
 

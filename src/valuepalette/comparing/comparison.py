@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from valuepalette.attainment import Evaluation
 from valuepalette.baselines.choosing import asked_of, off_by
 from valuepalette.baselines.navigation import navigate
-from valuepalette.evaluation import Evaluation
 from valuepalette.folders import read_json, write_json
 from valuepalette.solution import Solution
 from valuepalette.tabulating import WIDTH, number, table

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from valuepalette import collecting
+from valuepalette.attainment import Evaluation
 from valuepalette.baselines.choosing import usual_choices
 from valuepalette.baselines.guiding import guide
 from valuepalette.baselines.prompting import system_prompt
@@ -21,7 +22,7 @@ from valuepalette.baselines.weighting import palette_weights, simplex_weights
 from valuepalette.comparing.comparison import Cost, Run
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Sampling
-from valuepalette.evaluation import Evaluation, evaluate
+from valuepalette.evaluation import evaluate
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
