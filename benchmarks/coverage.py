@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import valuepalette as vp
-from valuepalette.evaluation import Verdict
+from valuepalette.judging import Verdict
 from valuepalette.tilting import tilted
 
 Float = NDArray[np.float64]

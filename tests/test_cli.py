@@ -226,6 +226,18 @@ def test_control_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert run(capsys, "doctor") == (130, "", "")
 
 
+def test_compare(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "sample", study)
+    run(capsys, "score", study)
+    given = ("compare", study, "--palette", "funny", "--methods")
+    code, out, _ = run(capsys, *given, "map-d, best")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[5:7]] == ["map-d", "best"]
+    code, out, _ = run(capsys, *given, "best", "--json")
+    assert [each["method"] for each in json.loads(out)["comparisons"][0]["runs"]] == ["best"]
+    assert "must be among map-d" in run(capsys, *given, "ppo")[2]
+
+
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "doctor", "--json")
     packages = json.loads(out)["packages"]

@@ -1,125 +1,151 @@
-"""Ways to choose without levels, against numbers worked out beside them."""
+"""Methods side by side on a study whose model and rewards cost nothing."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from valuepalette.comparing import asked_of, judge_choice, off_by, off_by_chance, usual_choices
-from valuepalette.pilot import Pilot
-from valuepalette.solution import Solution
-from valuepalette.solving import solve
+from fakes import FakeEngine
+from test_study import TEXT, study, write
+from valuepalette.comparing import SCALES, Comparison, compare
+from valuepalette.comparing.methods import METHODS, LeftOutError, levels_of
+from valuepalette.engines import Candidate, Prompt, Sampling
+from valuepalette.solution import Infeasible
+from valuepalette.study import Study
 
-K = 4
-
-
-def candidates(seed: int, prompts: int = 40, first: int = 0) -> Pilot:
-    """Three values of normal numbers; `humor` differs between prompts as much as within them."""
-    rng = np.random.default_rng(seed)
-    index = np.repeat(np.arange(prompts), K)
-    humor = rng.normal(size=prompts)[index] + rng.normal(size=len(index))
-    return Pilot.from_arrays(
-        {"humor": humor, "tone": 3 * rng.normal(size=len(index)), "length": 20 + rng.normal(size=len(index))},
-        prompt_id=index + first,
-        columns={"candidate": np.tile(np.arange(K), prompts)},
-    )
+CHEAP = ("map-d", "equal", "best", "joint", "morl-d", "map-d-random")
 
 
-PILOT, FRESH = candidates(0), candidates(1, first=1000)
-PALETTE = {"humor": "reach 40%", "length": "<= keep"}
-SOLUTION = solve(PILOT, PALETTE)
-OTHERS = usual_choices(PILOT, SOLUTION)
+class Obedient(FakeEngine):
+    """Says goat once more where the system prompt asks for goats."""
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        k: int,
+        *,
+        sampling: Sampling,
+        seed: int,
+        logprobs: bool = False,
+    ) -> list[list[Candidate]]:
+        drawn = super().sample(prompts, k, sampling=sampling, seed=seed, logprobs=logprobs)
+        if "more goats" not in (sampling.system_prompt or ""):
+            return drawn
+        return [
+            [replace(each, text=f"goat {each.text}", tokens=each.tokens + 1) for each in own] for own in drawn
+        ]
 
 
-def standard(pilot: Pilot) -> np.ndarray:
-    """The equal sum, by hand: humor up and length down, in standard deviations of the pilot."""
-    sd = PILOT.array.std(axis=0)
-    return (pilot.array[:, 0] / sd[0] - pilot.array[:, 2] / sd[2]).reshape(-1, K)
+@pytest.fixture
+def done(tmp_path: Path) -> Study:
+    found = study(write(tmp_path), open_engine=Obedient)
+    found.sample(quiet=True)
+    found.score(quiet=True)
+    return found
 
 
-def gain(chance: np.ndarray, column: int) -> float:
-    values = FRESH.array[:, column].reshape(-1, K)
-    return float(((chance - 1 / K) * values).sum(axis=1).mean())
+def test_methods_that_choose_among_the_held_out_candidates(done: Study) -> None:
+    found = compare(done, "funny", CHEAP, runs=5, quiet=True)
+    assert found.methods == CHEAP
+    assert [len(found.of(method)) for method in CHEAP] == [1, 1, 1, 1, 5, 5]
+    own = done.evaluate("funny")
+    assert found.of("map-d")[0].evaluation.to_dict() == own.to_dict()
+    # The best of k goes furthest, and joint weights fall short of the palette's.
+    gains = {method: found.of(method)[0].evaluation["goats"].gain for method in CHEAP}
+    assert gains["best"] > gains["map-d"] > 0
+    assert found.of("best")[0].evaluation.kl == pytest.approx(np.log(4))
+    # All are judged by the palette, and draw k candidates for an answer.
+    for run in found.runs:
+        assert run.evaluation["goats"].asked == "reach 50%"
+        tokens = np.asarray(done.held_out().table["tokens"])
+        assert run.cost.tokens == pytest.approx(4 * tokens.mean())
 
 
-def test_names_in_order() -> None:
-    assert list(OTHERS) == ["equal weights", "best of 4", "joint mode"]
+def test_what_was_found_is_kept_until_something_it_depends_on_changes(
+    done: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = compare(done, "funny", ["morl-d"], runs=2, quiet=True)
+    path = done.folder / "compare" / "funny.json"
+    assert Comparison.load(path).to_dict() == first.to_dict()
+    with monkeypatch.context() as patched:
+        patched.setitem(METHODS, "morl-d", lambda _: pytest.fail("found anew"))  # pyright: ignore[reportArgumentType]
+        assert compare(done, "funny", ["morl-d"], runs=2, quiet=True).runs == first.runs
+    assert len(compare(done, "funny", ["morl-d"], runs=3, quiet=True).runs) == 3
 
 
-def test_equal_weights_are_one_for_each_deviation_on_the_asked_side() -> None:
-    sd = PILOT.array.std(axis=0)
-    expected = {"humor": 1 / sd[0], "length": -1 / sd[2], "tone": 0.0}
-    assert dict(OTHERS["equal weights"].weights) == pytest.approx(expected)
-    scores = np.exp(standard(FRESH))
-    chance = scores / scores.sum(axis=1, keepdims=True)
-    found = judge_choice(FRESH, OTHERS["equal weights"])
-    assert [found[name].gain for name in ("humor", "tone", "length")] == pytest.approx(
-        [gain(chance, column) for column in range(3)]
-    )
+def test_a_system_prompt_that_is_obeyed(done: Study) -> None:
+    found = compare(done, "funny", ["map-d", "prompted", "prompted+map-d"], answers=2, quiet=True)
+    prompted = found.of("prompted")[0]
+    base = done.held_out()
+    goats = base.array[:, base.values.index("goats")].reshape(-1, 4)[:, :2].mean()
+    said = found.of("prompted")[0].evaluation["goats"]
+    assert said.level == pytest.approx(goats + 1)  # the same draws, each with one goat more
+    assert said.gain == pytest.approx(said.level - base.array[:, base.values.index("goats")].mean())
+    assert prompted.cost.tokens < found.of("map-d")[0].cost.tokens
+    assert np.isnan(prompted.evaluation.kl)
+    assert found.left_out.keys() | {run.method for run in found.runs} == {
+        "map-d",
+        "prompted",
+        "prompted+map-d",
+    }
+    manifest = json.loads((done.folder / "compare/funny/prompted/held_out/manifest.json").read_text())
+    assert "more goats" in manifest["sampling"]["system_prompt"]
+    # The levels are already there, so that no weights are needed.
+    both = found.of("prompted+map-d")[0].evaluation
+    assert both["goats"].level == pytest.approx(said.level, abs=0.3)
+    assert both.kl < 0.05
 
 
-def test_best_of_k_always_takes_the_highest_sum() -> None:
-    best = standard(FRESH).argmax(axis=1)
-    chance = np.eye(K)[best]
-    found = judge_choice(FRESH, OTHERS["best of 4"])
-    assert found["humor"].gain == pytest.approx(gain(chance, 0))
-    assert found["length"].gain == pytest.approx(gain(chance, 2))
-    assert found.kl == pytest.approx(np.log(K))
+def test_guidance_needs_a_model_in_this_process(done: Study) -> None:
+    found = compare(done, "funny", ["map-d", "guided"], quiet=True)
+    assert found.methods == ("map-d",)
+    assert "by transformers" in found.left_out["guided"]
+    assert "guided: tokens can only be guided" in " ".join(str(found).split())
+    with pytest.raises(ValueError, match="guided: tokens can only be guided"):
+        compare(done, "funny", ["guided"], quiet=True)
 
 
-def test_joint_weights_have_the_levels_in_joint_mode_and_less_at_a_decoder() -> None:
-    joint = OTHERS["joint mode"]
-    assert joint.mode == "joint"
-    assert joint.levels["humor"] == pytest.approx(SOLUTION.lower[0])
-    assert joint.levels["length"] <= SOLUTION.upper[1] + 1e-9
-    given = Solution.from_weights(PILOT, dict(joint.weights))
-    assert given.gains["humor"] < 0.8 * SOLUTION.gains["humor"]
-    assert judge_choice(FRESH, joint)["humor"].gain < judge_choice(FRESH, SOLUTION)["humor"].gain
+def test_the_curve_scales_the_palettes_weights(done: Study) -> None:
+    found = compare(done, "funny", ["map-d"], quiet=True)
+    curve = {point.scale: point for point in found.curve}
+    assert tuple(curve) == SCALES
+    own = done.evaluate("funny")
+    assert curve[0.0].kl == pytest.approx(0, abs=1e-12)
+    assert curve[1.0].gains == pytest.approx({row.name: row.gain for row in own.rows})
+    goats = [point.gains["goats"] for point in found.curve]
+    assert goats == sorted(goats)
+    assert "shortness" in curve[1.0].gains
 
 
-def test_equalities_are_asked_as_such_and_values_that_do_not_vary_have_no_weight() -> None:
-    flat = PILOT.with_values({"flat": np.zeros(PILOT.rows)})
-    others = usual_choices(flat, solve(flat, {"humor": "== +0.2", "flat": "keep"}))
-    assert others["equal weights"].weights["flat"] == 0
-    assert others["joint mode"].levels["humor"] == pytest.approx(flat.groups().base[0] + 0.2)
+def test_the_table(done: Study) -> None:
+    lines = str(compare(done, "funny", CHEAP, runs=5, quiet=True)).splitlines()
+    assert lines[0] == "funny: gains over the base model on 20 unseen prompts"
+    assert max(map(len, lines)) <= 100
+    for head in ("goats", "variety", "shortness*", "off by", "NE level"):
+        assert head in lines[2]
+    assert [line.split()[0] for line in lines[5:11]] == list(CHEAP)
 
 
-def test_off_by_is_the_mean_distance_in_deviations_within_prompts() -> None:
-    judged = judge_choice(FRESH, SOLUTION)
-    asked = asked_of(judged)
-    assert [row.name for row in asked] == ["humor", "length"]
-    spread = dict(zip(SOLUTION.features, SOLUTION.spread, strict=True))
-    found = judge_choice(FRESH, OTHERS["best of 4"])
-    by_hand = [abs(found[row.name].gain - row.to_gain) / spread[row.name] for row in asked]
-    slack = [row for row in asked if SOLUTION.weights[row.name] == 0]
-    assert not slack
-    assert off_by(found, judged, SOLUTION) == pytest.approx(np.mean(by_hand))
+def test_what_is_refused(done: Study) -> None:
+    with pytest.raises(ValueError, match="methods must be among map-d"):
+        compare(done, "funny", ["ppo"])
+    with pytest.raises(ValueError, match="got none"):
+        compare(done, "funny", [])
+    with pytest.raises(ValueError, match="runs and answers must be at least 1, got 0 and 4"):
+        compare(done, "funny", ["map-d"], runs=0)
+    with pytest.raises(Infeasible):
+        compare(done, "impossible", ["map-d"])
 
 
-def test_more_than_asked_where_nothing_binds_is_no_distance() -> None:
-    # Humor and its double: the second bound is slack, and its overshoot free.
-    pilot = PILOT.with_values({"double": 2 * PILOT.array[:, 0] + 0.01 * PILOT.array[:, 1]})
-    fresh = FRESH.with_values({"double": 2 * FRESH.array[:, 0] + 0.01 * FRESH.array[:, 1]})
-    solution = solve(pilot, {"humor": "reach 40%", "double": "keep"})
-    assert solution.weights["double"] == 0
-    judged = judge_choice(fresh, solution)
-    alone = abs(judged["humor"].gain - judged["humor"].to_gain) / solution.spread[0]
-    assert judged["double"].gain > 0.5
-    assert off_by(judged, judged, solution) == pytest.approx(alone / 2)
-
-
-def test_chance_alone_makes_as_much_of_it_as_it_does() -> None:
-    found: list[float] = []
-    expected: list[float] = []
-    for seed in range(60):
-        solution = solve(candidates(2 * seed), PALETTE)
-        judged = judge_choice(candidates(2 * seed + 1, first=1000), solution)
-        found.append(off_by(judged, judged, solution))
-        expected.append(off_by_chance(judged, solution))
-    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.2)
-
-
-def test_on_its_own_pilot_a_solution_has_what_was_asked() -> None:
-    judged = judge_choice(PILOT, SOLUTION)
-    assert off_by(judged, judged, SOLUTION) == pytest.approx(0, abs=1e-7)
-    assert off_by(judge_choice(PILOT, OTHERS["joint mode"]), judged, SOLUTION) > 0.03
+def test_bounds_that_mean_something_else_on_another_model(tmp_path: Path) -> None:
+    text = TEXT.replace('goats = "reach 50%"', 'goats = ["keep", "P(< 1) <= 0.5"]')
+    made = study(write(tmp_path, text))
+    made.sample(quiet=True)
+    made.score(quiet=True)
+    with pytest.raises(LeftOutError, match="is no plain value"):
+        levels_of(made.solve("funny"))

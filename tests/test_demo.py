@@ -14,9 +14,9 @@ import pytest
 
 from fakes import FakeEngine, FakeReward
 from valuepalette import cli, demo
+from valuepalette.attainment import Evaluation
 from valuepalette.collecting import Line
 from valuepalette.engines import Candidate, Engine, Prompt, Sampling
-from valuepalette.evaluation import Evaluation
 from valuepalette.example import example_pilot
 from valuepalette.pilot import Pilot
 from valuepalette.rewards.opening import open_reward

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from valuepalette.attainment import Evaluation
 from valuepalette.decoding import choose
-from valuepalette.evaluation import Evaluation, Verdict, evaluate
+from valuepalette.evaluation import evaluate
+from valuepalette.judging import Verdict
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.solution import Solution

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from fakes import FakeEngine, FakeReward, goats, variety
+from valuepalette.attainment import Evaluation
 from valuepalette.collecting import Line
 from valuepalette.dual import Status
 from valuepalette.engines import Engine
-from valuepalette.evaluation import Evaluation
 from valuepalette.pilot import Pilot
 from valuepalette.settings import read_settings
 from valuepalette.solution import Infeasible, Solution

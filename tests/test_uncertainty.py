@@ -12,7 +12,7 @@ import valuepalette as vp
 from oracles import Problem, problem, tilt
 from problems import groups, many, pilot
 from valuepalette import dual
-from valuepalette.evaluation import Verdict
+from valuepalette.judging import Verdict
 from valuepalette.palette import Palette, resolve
 from valuepalette.tilting import Groups, prompt_support, tilted
 from valuepalette.uncertainty import (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from valuepalette.adjusting import Adjusted, adjust
+    from valuepalette.attainment import Evaluation
     from valuepalette.bootstrapping import Bootstrap, bootstrap
     from valuepalette.collecting import sample, score
     from valuepalette.crossfitting import CrossFit, crossfit
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from valuepalette.dual import Status
     from valuepalette.engines import Candidate, Engine, Message, Prompt, Sampling
     from valuepalette.engines.opening import open_engine
-    from valuepalette.evaluation import Evaluation, evaluate
+    from valuepalette.evaluation import evaluate
     from valuepalette.example import example_pilot
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
@@ -89,6 +90,7 @@ __all__ = [
 
 _MODULES = {
     "adjusting": ("Adjusted", "adjust"),
+    "attainment": ("Evaluation",),
     "bootstrapping": ("Bootstrap", "bootstrap"),
     "collecting": ("sample", "score"),
     "crossfitting": ("CrossFit", "crossfit"),
@@ -96,7 +98,7 @@ _MODULES = {
     "dual": ("Status",),
     "engines": ("Candidate", "Engine", "Message", "Prompt", "Sampling"),
     "engines.opening": ("open_engine",),
-    "evaluation": ("Evaluation", "evaluate"),
+    "evaluation": ("evaluate",),
     "example": ("example_pilot",),
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 if TYPE_CHECKING:
-    from valuepalette.evaluation import Evaluation
+    from valuepalette.attainment import Evaluation
     from valuepalette.palette import Palette
     from valuepalette.pilot import Pilot
     from valuepalette.solution import Solution
@@ -363,6 +363,57 @@ def evaluate(
 
 
 @app.command(sort_key=8)
+def compare(
+    study: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    methods: str = "map-d,equal,best,joint,morl-d,map-d-random",
+    runs: int = 20,
+    bound: float = 6.0,
+    answers: int = 4,
+    common: Common = COMMON,
+) -> int:
+    """Align a study's model in several ways and judge all by its palette, on prompts that had no part in it.
+
+    map-d: the palette's weights. equal, best, joint: what one would do without levels, on the same candidates.
+    morl-d: weights at random; map-d-random: palettes at random. prompted: a system prompt that names the values, and
+    prompted+map-d both. guided: the weights on every token. What a method has found is kept.
+
+    Parameters
+    ----------
+    study
+        The study's file, study.toml where none is named.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    methods
+        Which, parted by commas.
+    runs
+        How many weights a method draws that draws them.
+    bound
+        Of the sum of such weights.
+    answers
+        How many answers to each prompt are drawn from a model that is not decoded.
+    """
+    from valuepalette import comparing
+
+    impossible: list[str] = []
+    run = _study(study)
+    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+
+    def step(name: str) -> comparing.Comparison:
+        return comparing.compare(run, name, chosen, runs=runs, bound=bound, answers=answers)
+
+    found = list(_each(_named(run, palette), impossible, step))
+    paths = {name: run.folder / "compare" / f"{name}.json" for name, _ in found}
+    common.say(
+        "\n\n".join(_titled("", str(compared), paths[name]) for name, compared in found),
+        {"comparisons": [compared.to_dict() for _, compared in found]},
+    )
+    return _left_out(impossible)
+
+
+@app.command(sort_key=9)
 def values(*, common: Common = COMMON) -> None:
     """List the values that can be measured, and how each is written in a study."""
     from dataclasses import asdict
@@ -373,7 +424,7 @@ def values(*, common: Common = COMMON) -> None:
     common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 
-@app.command(sort_key=9)
+@app.command(sort_key=10)
 def doctor(*, common: Common = COMMON) -> None:
     """Say what is installed, what is missing, and the command it comes with."""
     from dataclasses import asdict

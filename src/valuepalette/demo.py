@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from valuepalette import collecting
-from valuepalette.comparing import asked_of, judge_choice, off_by, off_by_chance, usual_choices
+from valuepalette.attainment import Evaluation, Measured
+from valuepalette.baselines.choosing import asked_of, judge_choice, off_by, off_by_chance, usual_choices
 from valuepalette.engines import Engine
-from valuepalette.evaluation import Evaluation, Measured
 from valuepalette.example import example_pilot
 from valuepalette.judging import Verdict
 from valuepalette.pilot import Pilot

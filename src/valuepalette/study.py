@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from valuepalette import collecting
+from valuepalette.attainment import Evaluation
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
-from valuepalette.evaluation import Evaluation, evaluate
+from valuepalette.evaluation import evaluate
 from valuepalette.folders import alone, begin, digest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
 from valuepalette.planner import plan
 from valuepalette.plans import Plan
+from valuepalette.rewards import Reward
 from valuepalette.settings import Settings, read_settings
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
@@ -128,7 +130,7 @@ class Study:
         if all(collecting.finished(self.folder / name) for name, _, _ in wanted):
             return
         self._check_values()
-        engine = self._engine()
+        engine = self.engine()
         try:
             for name, prompts, k in wanted:
                 collecting.sample(
@@ -152,6 +154,16 @@ class Study:
         if self._holds_out:
             folders.append(self._sampled("held_out"))
         collecting.score_all(folders, self._rewards, model=self.settings.model, again=again, quiet=quiet)
+
+    def score_folder(self, folder: Path, *, quiet: bool = False) -> Pilot:
+        """Other candidates, as `collecting.sample` left them, with every value of the study."""
+        return collecting.score(folder, self._rewards, model=self.settings.model, quiet=quiet)
+
+    def open_rewards(self, values: Collection[str]) -> dict[str, Reward]:
+        """The rewards that measure `values`, opened together; each must be closed."""
+        about = self.pilot().metadata.rewards
+        named = dict.fromkeys(about[value]["reward"] for value in values)
+        return {name: collecting.open_line(name, self._rewards[name], self.settings.model) for name in named}
 
     def pilot(self) -> Pilot:
         """The scored pilot."""
@@ -192,7 +204,7 @@ class Study:
     def evaluate(self, palette: str) -> Evaluation:
         """What was asked against what was got on the prompts held out; writes `evaluation/decoding/<palette>.json`."""
         answers, solution = self._decoded(palette)
-        judged = evaluate(answers, solution, checks=self._checks(answers))
+        judged = evaluate(answers, solution, checks=self.checks(answers))
         judged.save(self.folder / "evaluation" / _METHOD / f"{palette}.json")
         return judged
 
@@ -212,7 +224,7 @@ class Study:
             raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
         pilot, wanted = self.pilot(), self.settings.palettes[palette]
         for value in wanted.values:
-            if value in self._checks(pilot):
+            if value in self.checks(pilot):
                 raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
         return pilot, wanted
 
@@ -242,7 +254,8 @@ class Study:
         k = self.settings.solve.get("candidates")
         return k if isinstance(k, int) else self.settings.candidates
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """Opens the model that is aligned."""
         if self._open_engine is not None:
             return self._open_engine()
         from valuepalette.engines.opening import open_engine
@@ -268,7 +281,7 @@ class Study:
             raise ValueError(f"{folder} is not scored by {', '.join(missing)}: score the study first")
         return Pilot.read(folder)
 
-    def _checks(self, pilot: Pilot) -> list[str]:
+    def checks(self, pilot: Pilot) -> list[str]:
         """The columns of the rewards that are second opinions."""
         about = pilot.metadata.rewards
         return [value for value in pilot.values if about[value]["reward"] in self.settings.checks]

@@ -42,10 +42,12 @@ def generate(
     *,
     ends: Callable[[int, Sequence[int]], bool],
     logprobs: bool = False,
+    steer: Callable[[Tensor, list[tuple[int, list[int]]]], Tensor] | None = None,
 ) -> list[list[Answer]]:
     """Draws `len(keys[i])` answers to prompt i, a list of token ids, all in one batch.
 
     `keys[i]` holds the 64-bit keys of its candidates; `ends(i, tokens)` says whether an answer is complete.
+    `steer(logits, begun)` may change the logits (rows, vocabulary) of what follows (i, tokens) in each row.
     """
     import torch
 
@@ -60,6 +62,8 @@ def generate(
         context.keep(rows, room=sampling.max_new_tokens)
         logits = logits[rows]
         for step in range(sampling.max_new_tokens):
+            if steer is not None:
+                logits = steer(logits, [(owner[index], answers[index].tokens) for index in living])
             tokens = draw(logits, key, step, sampling)
             chances = _log_chances(logits, tokens) if logprobs else [0.0] * len(living)
             for index, token, chance in zip(living, tokens.tolist(), chances, strict=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from valuepalette.engines import Candidate, Prompt, Sampling
@@ -12,9 +13,23 @@ from valuepalette.engines.drawing import candidate_key
 from valuepalette.engines.loading import LoadedModel
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from valuepalette.engines.generation import Answer
 
-__all__ = ["TransformersEngine"]
+__all__ = ["Guide", "TransformersEngine"]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Steers every token by a score of the text with it: log p(token) + score(prompts, texts), the `top` likeliest.
+
+    `definition` says what it is, and becomes part of the engine's fingerprint: a guided engine is another p0.
+    """
+
+    score: Callable[[Sequence[Prompt], Sequence[str]], Sequence[float]]
+    definition: str
+    top: int = 10
 
 
 class TransformersEngine:
@@ -32,7 +47,14 @@ class TransformersEngine:
     answer and those of a stop string, which is cut from the text.
     """
 
-    def __init__(self, loaded: LoadedModel, *, template: str = "own", batch_rows: int = 128) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        template: str = "own",
+        batch_rows: int = 128,
+        guide: Guide | None = None,
+    ) -> None:
         if batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
         self._loaded: LoadedModel | None = loaded
@@ -42,6 +64,9 @@ class TransformersEngine:
         self._fingerprint = {**loaded.fingerprint, "template": _short_digest(self._template)}
         if loaded.fingerprint["dtype"] != "float32":
             self._fingerprint["batch_rows"] = str(batch_rows)
+        self._guide = guide
+        if guide is not None:
+            self._fingerprint["guide"] = f"{guide.definition}, among the {guide.top} likeliest tokens"
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -84,6 +109,7 @@ class TransformersEngine:
                 sampling,
                 ends=lambda row, tokens, places=places: self._ended(inputs[places[row]], tokens, sampling),
                 logprobs=logprobs,
+                steer=self._steer([prompts[place] for place in places], [inputs[place] for place in places]),
             )
             for place, own in zip(places, answers, strict=True):
                 found[place] += [self._candidate(inputs[place], each, sampling, logprobs) for each in own]
@@ -140,6 +166,30 @@ class TransformersEngine:
         before = decode(prompt[-1:], **options)
         both = decode([*prompt[-1:], *tokens], **options)
         return both[len(before) :] if both.startswith(before) else decode(tokens, **options)
+
+    def _steer(
+        self, prompts: Sequence[Prompt], inputs: Sequence[Sequence[int]]
+    ) -> Callable[[Tensor, list[tuple[int, list[int]]]], Tensor] | None:
+        """What the guide makes of the logits of a batch; None without a guide."""
+        if self._guide is None:
+            return None
+        guide = self._guide
+
+        def steer(logits: Tensor, begun: list[tuple[int, list[int]]]) -> Tensor:
+            import torch
+
+            likeliest, tokens = logits.float().log_softmax(-1).topk(min(guide.top, logits.shape[-1]))
+            asked: list[Prompt] = []
+            texts: list[str] = []
+            for (row, before), own in zip(begun, tokens.tolist(), strict=True):
+                for token in own:
+                    asked.append(prompts[row])
+                    texts.append(self._text(inputs[row], before if token in self._ends else [*before, token]))
+            scores = torch.tensor(list(guide.score(asked, texts)), device=logits.device, dtype=torch.float32)
+            steered = torch.full_like(logits, -torch.inf, dtype=torch.float32)
+            return steered.scatter(-1, tokens, likeliest + scores.view_as(likeliest))
+
+        return steer
 
     def _ended(self, prompt: Sequence[int], tokens: Sequence[int], sampling: Sampling) -> bool:
         if tokens[-1] in self._ends:

@@ -1,4 +1,4 @@
-"""Comparing: what one would do today, without solving for levels, on the very candidates of a solution's decoder."""
+"""Choices without levels: what one would do today, on the very candidates of a solution's decoder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from valuepalette.attainment import Evaluation, Measured
 from valuepalette.decoding import choose
-from valuepalette.evaluation import Evaluation, Measured, evaluate
+from valuepalette.evaluation import evaluate
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Figures, Solution
