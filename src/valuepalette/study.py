@@ -19,6 +19,7 @@ from valuepalette.pilot import Pilot, read_prompts
 from valuepalette.settings import Settings, read_settings
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
+from valuepalette.training import Task
 
 __all__ = ["Prompts", "Study"]
 
@@ -90,6 +91,21 @@ class Study:
             )
         order = np.random.default_rng(settings.seed).permutation(len(own)).tolist()
         return own.chosen(sorted(order[out:])), own.chosen(sorted(order[:out]))
+
+    def task(self) -> Task:
+        """What a trainer is to learn on: the pilot's prompts, and everything else as the study says."""
+        settings, (own, _) = self.settings, self.prompts()
+        return Task(
+            model=settings.model,
+            prompts=own,
+            sampling=settings.sampling,
+            rewards=self._rewards,
+            columns=own.columns,
+            template=settings.template,
+            dtype=settings.dtype,
+            device=settings.device,
+            seed=settings.seed,
+        )
 
     def sample(self, *, quiet: bool = False) -> None:
         """Draws the candidates of the pilot and of the prompts held out; opens the model only if some are missing."""
