@@ -13,6 +13,7 @@ import pytest
 
 CORE = (
     # the mathematics
+    "naming",
     "oracles",
     "tilting",
     "newton",

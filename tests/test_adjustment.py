@@ -16,6 +16,7 @@ from oracles import Problem, spread, subsets, tilt
 from problems import groups
 from valuepalette.adjustment import GAP, ROOM, Adjustment, greedy, highest, interpolate, nearest
 from valuepalette.dual import Status, optimise
+from valuepalette.tilting import Groups, prompt_support
 
 Float = NDArray[np.float64]
 INF = np.inf
@@ -138,6 +139,18 @@ def test_a_value_that_cannot_move_keeps_all_at_the_base() -> None:
     found = greedy(groups(p), p.lower, p.upper, [1, 0])
     assert found.lower == pytest.approx([2.0, 1.0], abs=2e-6)
     assert set(found.limits) == {1}
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_single_candidate_keeps_all_at_the_base(one_by_one: bool) -> None:
+    p = problems.pilot(np.random.default_rng(3), prompts=4, candidates=3, features=2, joint=False)
+    lower = base(p) + spread(p)
+    if one_by_one:
+        found = greedy(groups(p), lower, np.full(2, INF), [1, 0], block=1)
+    else:
+        found = interpolate(groups(p), lower, np.full(2, INF), block=1)
+    assert found.rho == pytest.approx(0, abs=1e-9)
+    assert found.optimum.levels == pytest.approx(base(p))
 
 
 def test_limits_name_the_values_in_conflict() -> None:
@@ -355,3 +368,13 @@ def test_without_room_nothing_is_raised() -> None:
     edge = highest(groups(p), np.array([0.5, -INF]), p.upper, [1], 50.0)
     assert edge == pytest.approx([0.5, 0.5], abs=2e-6)
     assert optimise(groups(p), edge, p.upper).status is Status.OPTIMAL
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_highest_does_not_trust_the_blocks(seed: int) -> None:
+    """Of skewed values random blocks of k may hold more than k candidates reach on average; a budget may not buy it."""
+    values = np.exp(2 * np.random.default_rng(seed).normal(size=(35, 1)))
+    on = Groups(values, np.arange(0, 36, 7), np.full(5, 0.2))
+    lower = highest(on, np.array([-INF]), np.array([INF]), [0], np.log(4), block=4)
+    assert lower[0] < on.weights @ prompt_support(on, np.ones(1), 4)
+    assert optimise(on, lower, np.array([INF]), block=4).status is Status.OPTIMAL

@@ -17,6 +17,7 @@ import test_study
 import valuepalette
 from valuepalette.cli import _palette, main
 from valuepalette.pilot import Pilot
+from valuepalette.planner import plan
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
 from valuepalette.study import Study
@@ -83,6 +84,23 @@ def test_what_cannot_be_had_is_proved_and_is_an_error(
     assert err == "valuepalette: cannot be had: what is asked\n"
 
 
+def test_a_plan_of_a_pilot(pilot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--ask", "humor=+0.6", "--ask", "tone=keep")
+    expected = plan(Pilot.read(pilot), {"humor": "+0.6", "tone": "keep"})
+    assert run(capsys, "plan", pilot, *asked) == (0, f"{expected}\n", "")
+    costs = ("--answer-tokens", 20, "--finetune-tokens", 1e6, "--train-price", 1)
+    code, out, _ = run(capsys, "plan", pilot, *asked, "-k", 2, "-k", 6, *costs, "--json")
+    told = json.loads(out)["plans"][0]
+    assert (code, told["smallest"], told["palette"]) == (0, expected.smallest, None)
+    assert {2, 6} <= {entry["candidates"] for entry in told["choices"]}
+    assert told["choices"][-1]["answers"] == 10_000
+    assert run(capsys, "plan", pilot, "--ask", "humor=9")[::2] == (
+        1,
+        "valuepalette: cannot be had: what is asked\n",
+    )
+    assert run(capsys, "plan", pilot)[2].startswith("valuepalette: a pilot must come with --ask")
+
+
 def test_candidates_are_decoded_and_judged_from_files(
     pilot: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +137,14 @@ def test_a_study_from_end_to_end(study: Path, capsys: pytest.CaptureFixture[str]
     assert f"written to {folder / 'solutions' / 'impossible.json'}" in out
     assert err == "valuepalette: cannot be had: impossible\n"
     assert run(capsys, "solve", study, "--palette", "funny")[0] == 0
+
+    code, out, err = run(capsys, "plan", study, "--json")
+    assert (code, err) == (1, "valuepalette: cannot be had: impossible\n")
+    assert [told["palette"] for told in json.loads(out)["plans"]] == ["funny", "impossible"]
+    assert "k = " in run(capsys, "plan", study, "--palette", "funny", "--prompt-tokens", 9)[1]
+    assert (
+        run(capsys, "plan", study, "--seed", 3)[2] == "valuepalette: --seed goes with a pilot, got a study\n"
+    )
 
     code, out, err = run(capsys, "decode", study)
     assert err == "valuepalette: cannot be had: impossible; `valuepalette solve` says why\n"

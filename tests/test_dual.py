@@ -382,6 +382,27 @@ def with_column(p: Problem, column: np.ndarray, lower: float, upper: float) -> P
     )
 
 
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 1e30, 1e99])
+def test_a_constant_is_decided_to_the_last_bits_in_any_units(level: float) -> None:
+    near, far = level * (1 + 1e-15), (level or 1e-9) * (1 + 1e-12)
+    for bound, status in ((near, Status.OPTIMAL), (far, Status.INFEASIBLE), (far * 1e6, Status.INFEASIBLE)):
+        values = np.column_stack([np.full(4, level), [0.0, 1.0, 2.0, 5.0]])
+        found = optimise(problem(values, [2, 2], [bound, 2.5]))
+        assert found.status is status
+        if found.certificate is not None:
+            assert found.certificate.direction.tolist() == [1.0, 0.0]
+            assert found.certificate.gap == pytest.approx(bound - level, rel=1e-9, abs=1e-14 * level)
+
+
+def test_a_bound_that_is_the_base_level_but_for_rounding_is_the_base_level() -> None:
+    p = problem(1e8 + np.array([0.0, 0.0, 0.25, 0.25, 0.0, 0.5, 0.0, 0.5]), [4, 4], 0.0)
+    base = groups(p).base
+    for bound in (base, np.nextafter(base, INF), np.nextafter(base, -INF)):
+        # One candidate leaves no choice: what is above the base level by more than rounding cannot be had.
+        assert optimise(replace(p, lower=bound), block=1).status is Status.OPTIMAL
+    assert optimise(replace(p, lower=base + 1e-7), block=1).status is Status.INFEASIBLE
+
+
 def test_a_constant_value_is_vacuous_or_impossible() -> None:
     for rng in many(74, 30):
         p = planted(rng, heat=1.0, joint=False).problem
@@ -652,6 +673,19 @@ def test_the_verdict_at_k_is_that_of_all_subsets_whatever_the_seed() -> None:
                         assert asks > best
                         assert found.certificate.reach == pytest.approx(float(best), rel=1e-9)
     assert min(seen[Status.OPTIMAL], seen[Status.INFEASIBLE]) > 10
+
+
+def test_on_the_boundary_at_k_the_levels_are_those_of_all_subsets() -> None:
+    """The face is that of random blocks, whose best is not quite that of all k-subsets."""
+    p = pilot(np.random.default_rng(2), prompts=30, candidates=8, joint=False, shape="normal", features=3)
+    first = np.array([1.0, 0.0, 0.0])
+    best = float(oracles.support(subsets(p, 3), first))
+    edge = replace(p, lower=np.where(first > 0, best, -np.inf))
+    for seed in range(4):
+        found = optimise(edge, block=3, seed=seed)
+        assert found.status is Status.BOUNDARY
+        assert found.levels[0] == pytest.approx(best, abs=1e-9)
+        assert p.weights @ found.prompt_levels == pytest.approx(found.levels)
 
 
 def test_a_block_larger_than_a_prompt_is_refused() -> None:

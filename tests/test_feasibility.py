@@ -176,6 +176,21 @@ def test_farthest_by_hand() -> None:
     assert base[1] + free.low * unit[1] == pytest.approx(1.0)
 
 
+def test_farthest_where_the_others_lie_on_the_edge() -> None:
+    """One feature at the most that can be had leaves the rest no room but what rounding takes."""
+    for rng in many(49, 150):
+        p = pilot(rng)
+        if p.features < 2:
+            continue
+        low, high = np.full(p.features, -INF), np.full(p.features, INF)
+        support = support_of(p)
+        units = np.eye(p.features)
+        low[0] = support(units[0])[0]
+        found = feasibility.farthest(support, low, high, at=np.zeros(p.features), along=units[1])
+        assert found.high - found.low <= 2e-6
+        assert found.point[0] >= low[0] - 1e-9
+
+
 def test_farthest_is_that_of_the_linear_programme() -> None:
     lost = 0
     for rng in many(48, 100):

@@ -214,7 +214,11 @@ def test_names_are_checked() -> None:
         laid(TABLE, values=["prompt_id"])
     with pytest.raises(ValueError, match=r"^values must name a column once, got humor, humor$"):
         laid(TABLE, values=["humor", "humor"])
-    with pytest.raises(TypeError, match=r"^columns must be a list of column names, got the text 'audience'$"):
+    with pytest.raises(TypeError, match=r"^values must be a list of column names, got False$"):
+        laid(TABLE, values=False)
+    with pytest.raises(TypeError, match=r"^values must be a list of column names, got 7 among them$"):
+        laid(TABLE, values=["humor", 7])
+    with pytest.raises(TypeError, match=r"^columns must be a list of column names, got 'audience'$"):
         laid(TABLE, columns="audience")
 
 

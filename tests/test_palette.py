@@ -161,6 +161,13 @@ def test_refuses_in_one_line(entry, error, says):
         (lambda: Palette("q80"), TypeError, "got str"),
         (lambda: Palette({1: "q80"}), TypeError, "got 1"),
         (lambda: Palette({"": "q80"}), TypeError, "got ''"),
+        (lambda: Palette({"a\nb": "q80"}), TypeError, r"by a text of one line, got 'a\nb'"),
+        (lambda: Palette({"v": 1}, cohorts={"a=b\nc": {"v": 1}}), ValueError, r"got 'a=b\nc'"),
+        (
+            lambda: Palette({"v": "max"}, kl=10**400),
+            ValueError,
+            "kl must be a number of nats above 0, got 1000",
+        ),
         (lambda: Palette({"v": 1}, cohorts={"a=b": {}}), ValueError, "a=b needs at least one entry"),
         (lambda: Palette({"v": 1}, cohorts={"a": {"v": 1}}), ValueError, "COLUMN=ENTRY, such as"),
         (lambda: Palette({"v": 1}, cohorts={"a=": {"v": 1}}), ValueError, "COLUMN=ENTRY, such as"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -158,6 +159,15 @@ def test_a_prompt_is_needed_or_its_id() -> None:
             r"^arrays: row 2 \(from 0\), column prompt.*: differs from the rows",
         ),
         ({"prompts": ["B", "A", "B", 3, "A"]}, r"^prompts must be "),
+        ({"prompts": ["B", "A", "B", "\ud800", "A"]}, r"^prompts must be .*surrogates not allowed$"),
+        (
+            {"values": {"a\nb": [0.0] * 5}},
+            r"^arrays: the name of a column must be text of one line, got 'a\\nb'$",
+        ),
+        (
+            {"values": {"humor": [0.0, 1.0, 1e101, 3.0, 4.0]}},
+            r"^arrays: row 2 \(from 0\), column humor: must lie between -1e\+100 and 1e\+100, got 1e\+101$",
+        ),
         ({"columns": {"age": [1, 2, 3, 3, 2]}}, r"^arrays: row 2 \(from 0\), column age: differs"),
         (
             {"columns": {"candidate": [0, 0, 0, 0, 1]}},
@@ -169,6 +179,27 @@ def test_arrays_are_checked(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         small(**changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"values": None}, "^values must map names to arrays, got None$"),
+        ({"columns": [1]}, r"^columns must map names to arrays, got \[1\]$"),
+        ({"prompts": 7}, "^prompts must be a list of texts or conversations, got 7$"),
+        ({"prompts": "BABCA"}, "^prompts must be a list of texts or conversations, got 'BABCA'$"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        small(**changes)
+
+
+def test_what_parquet_cannot_hold_is_refused_when_it_is_written(tmp_path: Path) -> None:
+    pilot = small().select([0])
+    pilot = Pilot(pilot.table.append_column("x", pa.array([{}])), pilot.values, pilot.columns, pilot.metadata)
+    with pytest.raises(ValueError, match=r"pilot\.parquet: Cannot write struct type 'x'"):
+        pilot.write(tmp_path / "pilot.parquet")
 
 
 def test_parquet_comes_back_as_it_went(tmp_path: Path) -> None:

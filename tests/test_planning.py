@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import gamma
 
 import valuepalette as vp
 from problems import groups, many, pilot
@@ -50,6 +51,20 @@ def test_a_coarse_grid_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "STEP", 2.0)
     # The chances are scaled to sum to one, which hides what all have in common.
     assert np.abs(subset_choice(scores, 3)[0] - true).max() > 1e-5
+
+
+@pytest.mark.parametrize("step", [0.6, 0.8, 1.0, 1.5])
+def test_the_error_of_the_grid_is_what_the_formula_says(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 |Γ(1 + 2πi/h)| of each chance, and no bound that is far too large."""
+    scores = np.sort(np.random.default_rng(8).normal(size=(40, 6)), axis=1)
+    scores -= scores[:, -1:]
+    true = np.array([one_by_one(row, 3)[0] for row in scores])
+    monkeypatch.setattr(planning, "STEP", step)
+    found, _ = planning._integrated(scores, 3, int(45 / step))
+    frequencies = 2 * np.pi * np.arange(1, 4) / step
+    bound = 2 * float(np.abs(gamma(1 + 1j * frequencies)).sum())
+    worst = np.abs(found / true - 1).max()
+    assert 0.3 * bound < worst < bound + 1e-12
 
 
 def test_of_pairs_it_is_a_sum_of_sigmoids() -> None:

@@ -720,3 +720,73 @@ def test_a_file_that_is_no_solution_is_refused(tmp_path: Path) -> None:
         one_line(error, "path", str(path), "solution written by save")
     with pytest.raises(FileNotFoundError):
         Solution.load(tmp_path / "none.json")
+
+
+def test_a_value_that_is_free_has_a_weight_without_error() -> None:
+    solution = vp.solve(correlated(20), {"humor": "+0.2"})
+    assert solution.weights.array[1] == solution.weights.error[1] == 0.0
+    assert 0 < solution.weights.error[0] < 1e-6
+
+
+def test_zero_is_printed_without_a_sign() -> None:
+    assert str(vp.reach(Pilot.from_arrays({"a": [-0.0, -0.0]}, prompt_id=[0, 0]), None, "a")) == (
+        "a: 0 to 0 with k = 2, base 0"
+    )
+    assert repr(Figures(("a", "b"), np.array([-0.0, -1e-9]))) == "a 0, b -1e-09"
+
+
+def test_numbers_that_cannot_be_computed_with_are_refused() -> None:
+    for size in (1e-101, 1e-200, 5e-324):
+        tiny = Pilot.from_arrays({"humor": np.array([0.0, 1.0, 0.0, 1.0]) * size}, prompt_id=[0, 0, 1, 1])
+        with pytest.raises(ValueError, match=r"^humor varies by less than 1e-100, which cannot"):
+            vp.solve(tiny, {"humor": "keep"})
+    pilot = Pilot.from_arrays({"humor": [0.0, 1.0, 0.0, 1.0]}, prompt_id=[0, 0, 1, 1])
+    with pytest.raises(ValueError, match=r"^palette\['humor'\]: 3000000 lies 6e\+06 standard dev"):
+        vp.solve(pilot, {"humor": 3e6})
+    with pytest.raises(Infeasible):
+        vp.solve(pilot, {"humor": 3e5})
+
+
+def correlated(prompts: int, seed: int = 0) -> Pilot:
+    """Two values that pull against each other, six candidates a prompt, with effects of the prompt."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(prompts * 6, 2)) @ np.array([[1.0, -0.6], [0.0, 0.8]])
+    rows += np.repeat(rng.normal(size=(prompts, 2)), 6, axis=0)
+    return Pilot.from_arrays(
+        {"humor": rows[:, 0], "tone": rows[:, 1]}, prompt_id=np.repeat(np.arange(prompts), 6)
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "kl", "mode"),
+    [
+        ({"humor": "max", "tone": "base-0.1"}, 0.3, "prompt"),  # budget and a bound bind
+        ({"humor": "max"}, 0.3, "prompt"),
+        ({"humor": "max", "tone": 0.0}, 0.3, "joint"),
+        ({"humor": "max", "tone": "max"}, 0.3, "prompt"),  # the first keeps 95 % of what it could gain
+        ({"humor": "max", "tone": "keep"}, 20.0, "prompt"),  # reach ends before the budget
+        ({"humor": ["max", "<= +0.2"]}, 20.0, "prompt"),  # a cap of its own ends it
+    ],
+)
+def test_each_prompt_moves_the_level_of_max_as_the_jackknife_says(entries: Any, kl: float, mode: Any) -> None:
+    pilot, palette = correlated(40), vp.Palette(entries, kl=kl)
+
+    def bounds(pilot: Pilot) -> np.ndarray:
+        return vp.solve(pilot, palette, mode=mode).resolved.lower
+
+    at = np.array([name in palette.maximised for name in ("humor", "tone")])
+    whole = vp.solve(pilot, palette, mode=mode).resolved
+    left = np.array([bounds(pilot.select(pilot.prompt_index != g))[at] for g in range(pilot.prompts)])
+    pseudo = pilot.prompts * whole.lower[at] - (pilot.prompts - 1) * left
+    found = whole.influence_lower[:, at]
+    # Both are right to first order in 1/N, or in a prompt's share where prompts are re-weighted too.
+    off = {"abs": 0.1 * pseudo.std(axis=0).min(), "rel": 0.25 if mode == "joint" else 0.0}
+    assert found - found.mean(axis=0) == pytest.approx(pseudo - pseudo.mean(axis=0), **off)
+
+
+def test_the_weight_of_max_is_as_sure_as_pilots_say() -> None:
+    palette = vp.Palette({"humor": "max", "tone": "keep"}, kl=0.2)
+    found = [vp.solve(correlated(60, seed), palette).weights for seed in range(200)]
+    scatter = np.std([weights.array for weights in found], axis=0)
+    told = np.median([weights.se for weights in found], axis=0)
+    assert told == pytest.approx(scatter, rel=0.2)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
+    from valuepalette.planner import plan
+    from valuepalette.plans import Plan
     from valuepalette.pricing import Price, Sensitivity
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
@@ -53,6 +55,7 @@ __all__ = [
     "Message",
     "Palette",
     "Pilot",
+    "Plan",
     "Price",
     "Prompt",
     "Reward",
@@ -73,6 +76,7 @@ __all__ = [
     "levels",
     "open_engine",
     "open_reward",
+    "plan",
     "reach",
     "read_prompts",
     "robustness",
@@ -97,6 +101,8 @@ _MODULES = {
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
+    "planner": ("plan",),
+    "plans": ("Plan",),
     "pricing": ("Price", "Sensitivity"),
     "rewards": ("Column", "Reward"),
     "rewards.opening": ("open_reward",),

@@ -259,7 +259,7 @@ class _Problem:
 
     def settle(self, line: _Line, t: float, short: float = GAP) -> tuple[float, Optimum]:
         """The place `short` standard deviations before t, or as much before as finite weights need, and its answer."""
-        if not self.exact and t > 0:
+        if not self.exact and t > 0 and line.rises.any():
             points = _corners(self.source.support, *line.at(1.0))
             t = min(t, max(0.0, _stretch(self.source.support, line, points, above=t).low))
         return self.before(line, t, short)
@@ -267,7 +267,7 @@ class _Problem:
     def before(self, line: _Line, t: float, short: float) -> tuple[float, Optimum]:
         """`settle` where what weights are solved on reaches t too."""
         while True:
-            place = max(0.0, t - short / line.steep)
+            place = max(0.0, t - short / line.steep) if line.rises.any() else 0.0
             found = self.optimise(*line.at(place))
             if found.status is Status.OPTIMAL or place == 0:
                 return place, found
@@ -442,10 +442,13 @@ def highest(
         unit = np.where(np.arange(len(low)) == i, 1.0, 0.0)
         at = float((found.levels - groups.base)[i] / problem.scale[i])
         bought = problem.pushed(i, low, high, kl)
-        if bought is not None:
+        far = np.inf
+        if bought is None or not problem.exact:
+            far = min(farthest(support, low, high, at * unit, unit, gap=GAP).low for support in supports)
+        # Random blocks may seem to reach further than k candidates do.
+        if bought is not None and bought - at < far - GAP:
             low[i] = bought if i == turns[-1] else at + ROOM * (bought - at)
             continue
-        far = min(farthest(support, low, high, at * unit, unit, gap=GAP).low for support in supports)
         far = min(far, float(high[i]) - at)
         if far <= 10 * GAP:
             continue

@@ -196,6 +196,80 @@ def solve(
 
 
 @app.command(sort_key=5)
+def plan(
+    source: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    ask: tuple[str, ...] = (),
+    k: Annotated[tuple[int, ...], Parameter(name=["-k", "--candidates"])] = (),
+    weighting: str | None = None,
+    seed: int | None = None,
+    answer_tokens: float | None = None,
+    prompt_tokens: float | None = None,
+    score_price: float = 0.0,
+    finetune_tokens: float | None = None,
+    train_price: float = 3.0,
+    common: Common = COMMON,
+) -> int:
+    """Say how many candidates a palette takes: the smallest k, and levels, KL and cost at each.
+
+    Takes a study, or a scored pilot with what is asked of its values:
+
+        valuepalette plan pilot.parquet --ask "humor=+0.5" --ask "harmlessness=keep"
+
+    Parameters
+    ----------
+    source
+        The study's file, study.toml where none is named; or a pilot: Parquet, a folder of parts, CSV, JSONL.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    ask
+        What is asked of a value of the pilot, as for `solve`; may be given several times.
+    k
+        A number of candidates to plan for; may be given several times. 2, 4, 8, … where none is.
+    weighting
+        Of a pilot's prompts: "prompts", "rows", or a column.
+    seed
+        Of the random blocks that calibrate a number of candidates below the pilot's.
+    answer_tokens
+        Tokens of an answer on average; the mean of the pilot's tokens where not given.
+    prompt_tokens
+        Tokens of a prompt, read once for all its candidates.
+    score_price
+        What scoring a token of a candidate costs, in generated tokens.
+    finetune_tokens
+        Tokens that fine-tuning would train on, times epochs: then from how many answers on it is cheaper.
+    train_price
+        What a trained token costs, in generated tokens.
+    """
+    costs = {
+        "answer_tokens": answer_tokens,
+        "prompt_tokens": prompt_tokens,
+        "score_price": score_price,
+        "finetune_tokens": finetune_tokens,
+        "train_price": train_price,
+        "ks": k or None,
+    }
+    if not _is_study(source):
+        from valuepalette.planner import plan
+
+        _refuse("a pilot", {"--palette": palette}, "a study")
+        more = {} if weighting is None else {"weighting": weighting}
+        plans = {"": plan(_scored(source, ask), _palette(ask), seed=seed or 0, **more, **costs)}
+    else:
+        _refuse("a study", {"--ask": ask, "--weighting": weighting, "--seed": seed}, "a pilot")
+        run = _study(source)
+        plans = {name: run.plan(name, **costs) for name in _named(run, palette)}
+    common.say(
+        "\n\n".join(_titled(name, str(found), None) for name, found in plans.items()),
+        {"plans": [{"palette": name or None, **found.to_dict()} for name, found in plans.items()]},
+    )
+    impossible = [name or "what is asked" for name, found in plans.items() if found.smallest is None]
+    return _fail(f"cannot be had: {', '.join(impossible)}") if impossible else 0
+
+
+@app.command(sort_key=6)
 def decode(
     source: Path = STUDY,
     /,
@@ -245,7 +319,7 @@ def decode(
     return _left_out(impossible)
 
 
-@app.command(sort_key=6)
+@app.command(sort_key=7)
 def evaluate(
     source: Path = STUDY,
     /,
@@ -288,7 +362,7 @@ def evaluate(
     return _left_out(impossible)
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def values(*, common: Common = COMMON) -> None:
     """List the values that can be measured, and how each is written in a study."""
     from dataclasses import asdict
@@ -299,7 +373,7 @@ def values(*, common: Common = COMMON) -> None:
     common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 
-@app.command(sort_key=8)
+@app.command(sort_key=9)
 def doctor(*, common: Common = COMMON) -> None:
     """Say what is installed, what is missing, and the command it comes with."""
     from dataclasses import asdict
@@ -340,16 +414,22 @@ def _each(names: Iterable[str], impossible: list[str], step: Any) -> Iterable[tu
             impossible.append(name)
 
 
-def _solve_pilot(source: Path, asks: Sequence[str], settings: Mapping[str, Any]) -> Solution:
+def _scored(source: Path, asks: Sequence[str]) -> Pilot:
+    """A pilot of which something is asked."""
     from valuepalette.pilot import Pilot
-    from valuepalette.solving import solve
 
     pilot = Pilot.read(source)
     if not asks:
         raise ValueError(
             f'a pilot must come with --ask, such as --ask "{(pilot.values or ("humor",))[0]}=q60"'
         )
-    return solve(pilot, _palette(asks), on_infeasible="return", **settings)
+    return pilot
+
+
+def _solve_pilot(source: Path, asks: Sequence[str], settings: Mapping[str, Any]) -> Solution:
+    from valuepalette.solving import solve
+
+    return solve(_scored(source, asks), _palette(asks), on_infeasible="return", **settings)
 
 
 def _choose(source: Path, solution: Path, seed: int) -> Pilot:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,23 @@ from scipy.optimize import linprog
 
 from valuepalette.feasibility import Support, distance, gauge, margin
 from valuepalette.newton import Iterate, asked, maximise, maximise_in_box, residuals, separation
-from valuepalette.tilting import Array, Groups, Tilt, Tilted, prompt_support, spread, tilted
+from valuepalette.tilting import Array, Groups, Pool, Tilt, Tilted, prompt_support, spread, tilted
 
-__all__ = ["Certificate", "Optimum", "Status", "evaluate_at", "optimise"]
+__all__ = [
+    "Certificate",
+    "Optimum",
+    "Status",
+    "Verdict",
+    "certify",
+    "crossing",
+    "decide",
+    "evaluate_at",
+    "levels_by_prompt",
+    "optimise",
+    "report",
+    "standardised",
+    "verdict_at",
+]
 
 COLLINEAR = 1e-13
 """An eigenvalue of the standardised ∇²F(0) below this is a combination of features that no prompt can move."""
@@ -72,7 +87,7 @@ class Optimum:
     kl              KL(p_λ ‖ p_0) in nats
     kish            Kish's effective number of candidates per group
     covariance      V = ∇²F(λ), shape (m, m)
-    error           proved bound on |λ_i − λ*_i|, shape (m,); nan where nothing is proved
+    error           proved bound on |λ_i − λ*_i|, shape (m,); nan where nothing is proved, 0 where nothing is asked
     kkt_residual    in standardised units
     passes          passes over the data
     faces           directions of the lexicographic choice, first to last; empty unless BOUNDARY
@@ -101,7 +116,7 @@ class Optimum:
 class _Problem:
     """A palette in standardised units on one source; on a face, or in blocks, another source."""
 
-    source: Tilted
+    source: Pool
     low: Array
     high: Array
 
@@ -120,8 +135,11 @@ class _Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    """An answer in standardised units, and the problem that it settles."""
+class Verdict:
+    """An answer in standardised units, and the problem that it settles.
+
+    `excess` is what the levels of a face of random blocks are over their bounds.
+    """
 
     status: Status
     at: Iterate
@@ -129,6 +147,7 @@ class _Verdict:
     error: float = np.nan
     faces: tuple[Array, ...] = ()
     direction: Array | None = None
+    excess: Array | float = 0.0
 
 
 def optimise(
@@ -163,36 +182,98 @@ def optimise(
     above = (
         (lower - groups.base, upper - groups.base) if joint else (groups.above(lower), groups.above(upper))
     )
-    low, high = above[0] / full.scale, above[1] / full.scale
+    largest = np.abs(groups.values).max(axis=0) if (scale == 0).any() else scale
+    unit, low, high = standardised(groups.base, largest, scale, *above)
     blocked = None if joint or block is None or (groups.sizes == block).all() else block
     support: Support = full.support if blocked is None else partial(full.subset_support, k=blocked)
 
+    def blocks(partitions: int) -> Tilted:
+        return tilted(groups, scale, block=blocked, seed=seed, partitions=partitions)
+
+    crossed = bool((lower > upper).any())
+    verdict = decide(
+        full,
+        support,
+        low,
+        high,
+        crossed=crossed,
+        blocks=None if blocked is None else blocks,
+        cells=groups.values.size,
+        tol=tol,
+    )
+    certificate = None
+    if verdict.direction is not None:
+        certificate = certify(support, low, high, lower, upper, groups.base, unit, verdict.direction)
+        if not joint:
+            by_prompt = prompt_support(groups, certificate.direction, blocked)
+            se = float(np.sqrt(groups.weights**2 @ (by_prompt - groups.weights @ by_prompt) ** 2))
+            certificate = replace(certificate, se=se)
+    elif crossed:
+        certificate = crossing(lower, upper, low - high)
+    return _report(groups, verdict, full.scale, certificate, lambda: margin(support, low, high, gap=1e-8).low)
+
+
+def standardised(
+    base: Array, largest: Array, scale: Array, above: Array, below: Array
+) -> tuple[Array, Array, Array]:
+    """A unit for each feature, and bounds less the base level in these: the spread; of a constant, what it lacks.
+
+    `above` and `below` (m,) are lower and upper bounds less the base level, `largest` is max |r|.
+    Nothing moves a constant, so each is decided alone: a bound that it meets up to rounding, 64 ε max|r|, asks for
+    nothing, and any other for one unit more than there is. A bound that is the base level but for its rounding is the
+    base level: beside a large offset the difference can be more than any tolerance.
+    """
+    unit = np.where(scale > 0, scale, 1.0)
+    last = 4 * np.finfo(float).eps * np.abs(base)
+    low, high = (np.where(np.abs(ends) <= last, 0.0, ends) / unit for ends in (above, below))
+    for i in np.flatnonzero(scale == 0):
+        eps, tiny = np.finfo(float).eps, np.finfo(float).tiny
+        noise = 64 * eps * float(largest[i]) + tiny
+        lacks = max(float(above[i]), -float(below[i]))
+        unit[i] = lacks if 1e-300 < lacks < np.inf else 1.0
+        low[i] = 1.0 if above[i] > noise else -np.inf
+        high[i] = -1.0 if below[i] < -noise else np.inf
+    return unit, low, high
+
+
+def decide(
+    full: Pool,
+    support: Support,
+    low: Array,
+    high: Array,
+    *,
+    crossed: bool = False,
+    blocks: Callable[[int], Pool] | None = None,
+    cells: int = 0,
+    start: Array | None = None,
+    tol: float = 1e-9,
+) -> Verdict:
+    """The verdict on standardised bounds: what `optimise` says, of candidates wherever they are.
+
+    full       the candidates in whole groups
+    support    σ_k(d) at the decoder's k, which decides what can be had
+    low, high  (m,) bounds as levels of `full`
+    crossed    some bounds contradict each other
+    blocks     the candidates in so many partitions into random blocks of k; None where whole groups are the blocks
+    cells      numbers in all, which say how many partitions are affordable
+    start      λ to begin with, where one is known; nothing is concluded from it
+    """
+
     def problem(partitions: int) -> _Problem:
-        if blocked is None:
-            return _Problem(full, low, high)
-        return _Problem(tilted(groups, scale, block=blocked, seed=seed, partitions=partitions), low, high)
+        return _Problem(full if blocks is None else blocks(partitions), low, high)
 
     now = problem(4)
-    certificate = None
-    if (lower > upper).any():
-        verdict = _Verdict(Status.INFEASIBLE, now.maximise(max_passes=1), now)
-        certificate = _crossing(lower, upper, low - high)
-    elif (clash := _clash(now)) is not None:
-        verdict = _Verdict(Status.INFEASIBLE, now.maximise(max_passes=1), now, direction=clash)
-    else:
-        verdict = _settle(now, support, tol, exact=blocked is None)
+    if crossed:
+        return Verdict(Status.INFEASIBLE, now.maximise(max_passes=1), now)
+    if (clash := _clash(now)) is not None:
+        return Verdict(Status.INFEASIBLE, now.maximise(max_passes=1), now, direction=clash)
+    verdict = _settle(now, support, tol, exact=blocks is None, start=start)
     partitions = 4
-    while (
-        verdict.status is Status.NUMERICAL and blocked is not None and partitions * groups.values.size < 5e6
-    ):
+    while verdict.status is Status.NUMERICAL and blocks is not None and partitions * cells < 5e6:
         # The support says yes and these random blocks say no: more of them come closer to it.
         partitions *= 4
         verdict = _settle(problem(partitions), support, tol, exact=False)
-    if verdict.direction is not None:
-        certificate = _certificate(groups, full, support, now, lower, upper, verdict.direction, blocked)
-    if verdict.status in (Status.OPTIMAL, Status.BOUNDARY):
-        verdict = _least_norm(verdict)
-    return _report(groups, verdict, full.scale, certificate, lambda: margin(support, low, high, gap=1e-8).low)
+    return _least_norm(verdict) if verdict.status in (Status.OPTIMAL, Status.BOUNDARY) else verdict
 
 
 def evaluate_at(
@@ -204,10 +285,15 @@ def evaluate_at(
     scale = spread(groups, joint=joint)
     exact = joint or block is None or bool((groups.sizes == block).all())
     source = tilted(groups, scale, joint=joint, block=None if exact else block, seed=seed)
-    z = weights * source.scale
-    at = Iterate(z, source.pass_(z), np.zeros(len(z)), 1)
-    verdict = _Verdict(Status.OPTIMAL, at, _Problem(source, -nothing, nothing), 0.0)
+    verdict = verdict_at(source, weights * source.scale)
     return _report(groups, verdict, source.scale, None, lambda: np.inf)
+
+
+def verdict_at(source: Pool, weights: Array) -> Verdict:
+    """The forward map as a verdict: standardised λ (m,) that was given, not found."""
+    nothing = np.full(len(weights), np.inf)
+    at = Iterate(weights, source.pass_(weights), np.zeros(len(weights)), 1)
+    return Verdict(Status.OPTIMAL, at, _Problem(source, -nothing, nothing), 0.0)
 
 
 def _check(groups: Groups, lower: Array, upper: Array, joint: bool, block: int | None) -> None:
@@ -228,54 +314,60 @@ def _check(groups: Groups, lower: Array, upper: Array, joint: bool, block: int |
         )
 
 
-def _settle(now: _Problem, support: Support, tol: float, *, exact: bool) -> _Verdict:
+def _settle(
+    now: _Problem, support: Support, tol: float, *, exact: bool, start: Array | None = None
+) -> Verdict:
     """Newton, its proof, and where there is none the gauge; then the face if the palette lies on the boundary.
 
     `exact` says that `support` is that of the problem's own source, not of blocks drawn from it.
     """
     low, high = now.low, now.high
-    at = now.maximise(tol=tol)
+    at = now.maximise(start, tol=tol)
     separated = separation(at.weights, at.tilt.support, low, high) > 1e-8
     if exact and separated:
-        return _Verdict(Status.INFEASIBLE, at, now, direction=at.weights)
+        return Verdict(Status.INFEASIBLE, at, now, direction=at.weights)
     solved = at.kkt <= tol
     error = _proof(now, at) if solved else np.nan
     base_will_do = solved and not at.weights.any()
     if base_will_do and at.kkt == 0:
         error = 0.0
     if base_will_do or (exact and not np.isnan(error)):
-        return _Verdict(Status.OPTIMAL, at, now, error)
+        return Verdict(Status.OPTIMAL, at, now, error)
     # The gauge measures from the base, which on a face is not zero.
     base = now.origin.levels
     reach = gauge(_moved(support, base), low - base, high - base)
     if reach.high < -1e-9:
-        return _Verdict(Status.INFEASIBLE, at, now, direction=reach.direction)
+        return Verdict(Status.INFEASIBLE, at, now, direction=reach.direction)
     if reach.low > 1e-9:
         if not solved and not separated:
             at = now.maximise(at.weights, tol=tol, max_passes=200)
             error = _proof(now, at) if at.kkt <= tol else np.nan
-        return _Verdict(Status.OPTIMAL if at.kkt <= tol else Status.NUMERICAL, at, now, error)
+        return Verdict(Status.OPTIMAL if at.kkt <= tol else Status.NUMERICAL, at, now, error)
     direction = reach.direction / np.abs(reach.direction).max()
     direction = np.where(np.abs(direction) > 1e-9, direction, 0.0)
     for tolerance in (1e-9, 1e-7, 1e-5):
         face = _on_face(now, direction, tolerance, tol)
         if face.status in (Status.OPTIMAL, Status.BOUNDARY):
-            return _Verdict(Status.BOUNDARY, face.at, face.problem, face.error, (direction, *face.faces))
-    return _Verdict(Status.NUMERICAL, at, now)
+            # The source's own face is exact, and its levels are what they are.
+            excess = 0.0 if exact else face.excess
+            return replace(face, status=Status.BOUNDARY, faces=(direction, *face.faces), excess=excess)
+    return Verdict(Status.NUMERICAL, at, now)
 
 
-def _on_face(now: _Problem, direction: Array, tolerance: float, tol: float) -> _Verdict:
+def _on_face(now: _Problem, direction: Array, tolerance: float, tol: float) -> Verdict:
     """Solve on the candidates that maximise dᵀr; every bound that d names has become an equality.
 
     On the face dᵀL is constant. What the named bounds miss of that constant, rounding or the randomness of blocks,
-    is spread over them along d.
+    is spread over them along d, and taken from the levels in the end.
     """
     face = now.source.face(direction, tolerance)
     named = direction != 0
     bound = np.where(direction > 0, now.low, np.where(direction < 0, now.high, 0.0))
-    bound = bound + (face.support(direction)[0] - direction @ bound) / (direction @ direction) * direction
+    excess = (face.support(direction)[0] - direction @ bound) / (direction @ direction) * direction
+    bound = bound + excess
     reduced = _Problem(face, np.where(named, bound, now.low), np.where(named, bound, now.high))
-    return _settle(reduced, face.support, tol, exact=True)
+    settled = _settle(reduced, face.support, tol, exact=True)
+    return replace(settled, excess=excess)
 
 
 def _moved(support: Support, base: Array) -> Support:
@@ -358,7 +450,7 @@ def _clash(now: _Problem) -> Array | None:
     return direction / np.abs(direction).sum()
 
 
-def _least_norm(verdict: _Verdict) -> _Verdict:
+def _least_norm(verdict: Verdict) -> Verdict:
     """Of the optimal λ that collinear features leave, the one of least 2-norm in standardised units."""
     at, now = verdict.at, verdict.problem
     low, high = now.low, now.high
@@ -385,25 +477,27 @@ def _least_norm(verdict: _Verdict) -> _Verdict:
     return replace(verdict, at=at, error=_proof(now, at, lift=float(np.linalg.norm(lift, 2))))
 
 
-def _crossing(lower: Array, upper: Array, excess: Array) -> Certificate:
+def crossing(lower: Array, upper: Array, excess: Array) -> Certificate:
     """Bounds on one feature that contradict each other: d⁺ = d⁻ on it, so d = 0, and 0 cannot be lower − upper > 0."""
     i = int(excess.argmax())
     gap = float(lower[i] - upper[i])
     return Certificate(np.zeros(len(lower)), gap, 0.0, gap, 0.0, -float(excess[i]) / 2)
 
 
-def _certificate(
-    groups: Groups,
-    full: Tilted,
+def certify(
     support: Support,
-    now: _Problem,
+    low: Array,
+    high: Array,
     lower: Array,
     upper: Array,
+    base: Array,
+    scale: Array,
     direction: Array,
-    block: int | None,
 ) -> Certificate:
-    """The sharpest certificate to 1 %: the direction along which the bounds lack the most, standardised."""
-    low, high = now.low, now.high
+    """The sharpest certificate to 1 %: the direction along which the bounds lack the most, standardised.
+
+    `low` and `high` are `lower` and `upper` as levels of z = (r − base) / scale. Its standard error is left to say.
+    """
     direction = direction / np.abs(direction).sum()
     value, corner = support(direction)
     gap = asked(direction, low, high) - value
@@ -412,50 +506,66 @@ def _certificate(
         direction = sharper.direction
         value = support(direction)[0]
         gap = asked(direction, low, high) - value
-    raw = direction / full.scale
+    raw = direction / scale
     size = float(np.abs(raw).sum())
     raw = raw / size
-    if full.joint:
-        se = np.nan
-    else:
-        by_prompt = prompt_support(groups, raw, block)
-        se = float(np.sqrt(groups.weights**2 @ (by_prompt - groups.weights @ by_prompt) ** 2))
-    reach = float(raw @ groups.base) + value / size
-    return Certificate(raw, asked(raw, lower, upper), reach, gap / size, se, -gap)
+    reach = float(raw @ base) + value / size
+    return Certificate(raw, asked(raw, lower, upper), reach, gap / size, np.nan, -gap)
+
+
+def levels_by_prompt(
+    groups: Groups, source: Tilted, weights: Array, levels: Array, share: float = 1.0
+) -> Array:
+    """s_g at standardised λ `weights`, shape (N, m); in joint mode `levels` and each prompt's influence on them.
+
+    `share` is what the candidates of `source` have of the one group that they are a part of, in joint mode.
+    """
+    rows = source.row_weights(weights)
+    if source.joint:
+        moved = groups.sums(np.broadcast_to(levels, groups.means.shape), share * rows)
+        return levels + moved / groups.weights[:, None]
+    # Before any tilt the same sum gives what blocks leave out of a prompt's mean.
+    moved = rows if source.block is None else rows - source.base_weights()
+    return groups.means + groups.sums(groups.means, moved) / groups.weights[:, None]
 
 
 def _report(
     groups: Groups,
-    verdict: _Verdict,
+    verdict: Verdict,
     scale: Array,
     certificate: Certificate | None,
     margin_of: Callable[[], float],
 ) -> Optimum:
     """The verdict in the features' own units."""
+    found = report(verdict, groups.base, scale, certificate, margin_of)
+    source = cast("Tilted", verdict.problem.source)
+    by_prompt = levels_by_prompt(groups, source, verdict.at.weights, found.levels)
+    excess = 0.0 if source.joint else scale * verdict.excess
+    return replace(found, prompt_levels=by_prompt - excess)
+
+
+def report(
+    verdict: Verdict,
+    base: Array,
+    scale: Array,
+    certificate: Certificate | None,
+    margin_of: Callable[[], float],
+) -> Optimum:
+    """The verdict in the features' own units, less what it says of single prompts: no `prompt_levels`."""
     at, source = verdict.at, verdict.problem.source
     weights, tilt = at.weights, at.tilt
-    rows = source.row_weights(weights)
-    levels = groups.base + scale * tilt.levels
-    if source.joint:
-        prompt_levels = groups.sums(np.broadcast_to(levels, groups.means.shape), rows)
-        prompt_levels /= groups.weights[:, None]
-        prompt_levels += levels
-    else:
-        # At λ = 0 the same sum gives what blocks leave out of a prompt's mean.
-        moved = rows if source.block is None else rows - source.row_weights(np.zeros(len(weights)))
-        prompt_levels = groups.means + groups.sums(groups.means, moved) / groups.weights[:, None]
     raw = weights / scale
     return Optimum(
         verdict.status,
         raw,
-        levels,
-        groups.base,
-        prompt_levels,
-        float(raw @ groups.base) + tilt.log_partition,
+        base + scale * tilt.levels - scale * verdict.excess,
+        base,
+        np.zeros((0, len(weights))),
+        float(raw @ base) + tilt.log_partition,
         max(0.0, float(weights @ tilt.levels) - tilt.log_partition),
         source.kish(weights),
         tilt.covariance * np.outer(scale, scale),
-        verdict.error / scale,
+        np.where(verdict.problem.constrained, verdict.error, 0.0) / scale,
         at.kkt,
         at.passes,
         tuple(face / scale for face in verdict.faces),

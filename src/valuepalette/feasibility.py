@@ -20,6 +20,8 @@ from valuepalette.tilting import Array
 
 __all__ = ["Stretch", "Support", "distance", "farthest", "gauge", "margin", "stretch"]
 
+_ROUNDING = 1e-12
+
 Support = Callable[[Array], tuple[float, Array]]
 """d -> (σ(d), a reachable point that attains it)."""
 
@@ -227,5 +229,8 @@ def farthest(
     )
     if held.high < -1e-9:
         return Stretch(-np.inf, -np.inf, held.point, held.direction, held.points)
-    points = _start(support, lower, upper, held.points)
+    # On the edge of what can be had the others leave the programmes no room but what rounding takes.
+    ease = np.where(moving, 0.0, max(_ROUNDING, -held.low))
+    lower, upper = lower - ease, upper + ease
+    points = np.concatenate([_start(support, lower, upper, held.points), held.point[None]])
     return stretch(support, lower, upper, along, along, points, gap=gap)

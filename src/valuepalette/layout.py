@@ -4,7 +4,7 @@
 # pyarrow.compute makes its functions when it is imported; no checker sees them.
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from valuepalette.naming import in_one_line, short
 from valuepalette.prompts import encoded, prompt_codes, with_prompts
 from valuepalette.provenance import PilotMetadata, decode
-from valuepalette.reading import Source, first, is_text, short, text_column
+from valuepalette.reading import Source, first, is_text, text_column
 from valuepalette.transcripts import without_echo, without_pairs
 
 __all__ = ["RESERVED", "Layout", "lay_out"]
@@ -30,6 +31,9 @@ OPTIONAL = {
 """Columns of a row that a pilot may have; all but `drawn` may have nulls."""
 
 RESERVED = ("prompt_id", "candidate", "prompt", "messages", "response", *OPTIONAL)
+
+LARGEST = 1e100
+"""Values beyond this are refused: their squares would leave what float64 can hold."""
 
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
@@ -103,17 +107,20 @@ def _roles(
 def _named(source: Source, argument: str, names: Sequence[str] | None) -> list[str] | None:
     if names is None:
         return None
-    if isinstance(names, str):
-        raise TypeError(f"{argument} must be a list of column names, got the text {names!r}")
-    for name in names:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"{argument} must be a list of column names, got {short(names)}")
+    for name in (names := list(names)):
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must be a list of column names, got {short(name)} among them")
         if name in RESERVED:
             raise ValueError(f"{argument}: {name} is reserved for a column of the pilot's own")
         if name not in source.table.column_names:
             there = [name for name in source.table.column_names if name not in RESERVED]
-            raise ValueError(f"{source.name}: has no column {name}; there are {', '.join(there) or 'none'}")
+            shown = name if in_one_line(name) else short(name)
+            raise ValueError(f"{source.name}: has no column {shown}; there are {', '.join(there) or 'none'}")
     if len(set(names)) < len(names):
         raise ValueError(f"{argument} must name a column once, got {', '.join(names)}")
-    return list(names)
+    return names
 
 
 def _floats(source: Source, read: Source, columns: Sequence[str]) -> list[str]:
@@ -269,6 +276,10 @@ def _value(source: Source, name: str) -> pa.ChunkedArray:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ValueError(f"{source.at(0, name)}: must be a number, got {column.type}") from None
     _finite(source, name, column)
+    if (row := first(pc.greater(pc.abs(column), LARGEST))) is not None:
+        raise ValueError(
+            f"{source.at(row, name)}: must lie between -{LARGEST:g} and {LARGEST:g}, got {column[row].as_py()}"
+        )
     return column
 
 

@@ -15,6 +15,7 @@ import difflib
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.features import Columns, Feature, Resolved, features_of, member
+from valuepalette.naming import in_one_line, short
 from valuepalette.tilting import Array, Groups, prompt_support
 
 __all__ = [
@@ -36,10 +38,13 @@ __all__ = [
     "Scored",
     "Subject",
     "Tail",
+    "bandwidth",
     "parse",
     "positive",
     "quantile",
     "resolve",
+    "sides",
+    "subjects_of",
 ]
 
 Relation = Literal[">=", "<=", "=="]
@@ -119,7 +124,7 @@ class Quantile:
 
     def bound(self, scored: Scored, side: Side) -> Bound:
         share, weights = self.percent / 100, scored.groups.row_weights
-        reach = _bandwidth(share, 1 / float(weights @ weights))
+        reach = bandwidth(share, 1 / float(weights @ weights))
         low, high = max(share - reach, 0.0), min(share + reach, 1.0)
         below, level, above = quantile(scored.rows, weights, np.array([low, share, high]))
         # (q − 1{r ≤ Q}) / f(Q). One over the density is the slope of the quantile function.
@@ -247,11 +252,11 @@ class Cohort:
     @classmethod
     def parse(cls, text: object) -> Cohort:
         if not isinstance(text, str):
-            raise TypeError(f"cohorts must name each as COLUMN=ENTRY, got {text!r}")
+            raise TypeError(f"cohorts must name each as COLUMN=ENTRY, got {short(text, 80)}")
         column, sign, entry = (part.strip() for part in text.partition("="))
-        if not column or not sign or not entry:
+        if not sign or not in_one_line(column) or not in_one_line(entry):
             raise ValueError(
-                f'cohorts must name each as COLUMN=ENTRY, such as "audience=children", got {text!r}'
+                f'cohorts must name each as COLUMN=ENTRY, such as "audience=children", got {short(text, 80)}'
             )
         return cls(column, entry)
 
@@ -345,7 +350,7 @@ def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
         except OverflowError:
             raise ValueError("a level must be a finite number, got an integer too large for one") from None
     if not isinstance(entry, str):
-        raise TypeError(f"an entry is a number or a text, got {type(entry).__name__}: {entry!r}")
+        raise TypeError(f"an entry is a number or a text, got {type(entry).__name__}: {short(entry, 80)}")
     text = entry.strip()
     if text == "free":
         return None
@@ -364,21 +369,23 @@ def _parse(value: str, entry: object, cohort: Cohort | None) -> Ask | None:
             if subject.tail is not None:
                 _check_tail(ask, match is not None, entry)
             if isinstance(ask.quantity, Reach) and relation == "==":
-                raise ValueError(f'"reach" has a side, so it takes ">=" or "<=", got {entry!r}')
+                raise ValueError(f'"reach" has a side, so it takes ">=" or "<=", got {short(entry, 80)}')
             return ask
     if subject.tail is not None or re.match(r"P\s*\(", text):
-        raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
+        raise ValueError(f"{_TAIL_ALLOWED}; got {short(entry, 80)}")
     if "@" in text:
-        raise ValueError(f'a cohort stands in cohorts, {{"audience=children": {{…}}}}, got {entry!r}')
-    raise ValueError(f"an entry is {_ALLOWED}; got {entry!r}")
+        raise ValueError(
+            f'a cohort stands in cohorts, {{"audience=children": {{…}}}}, got {short(entry, 80)}'
+        )
+    raise ValueError(f"an entry is {_ALLOWED}; got {short(entry, 80)}")
 
 
 def _check_tail(ask: Ask, told: bool, entry: str) -> None:
     share = ask.quantity
     if not told or ask.relation == "==" or isinstance(share, Quantile | Within):
-        raise ValueError(f"{_TAIL_ALLOWED}; got {entry!r}")
+        raise ValueError(f"{_TAIL_ALLOWED}; got {short(entry, 80)}")
     if isinstance(share, Level) and not 0 <= share.at <= 1:
-        raise ValueError(f"a share must be a finite number from 0 to 1, got {entry!r}")
+        raise ValueError(f"a share must be a finite number from 0 to 1, got {short(entry, 80)}")
 
 
 class Palette:
@@ -415,15 +422,15 @@ class Palette:
             raise ValueError("a palette needs at least one entry, got none")
         self.kl = None if kl is None else positive("kl", kl)
         if kl is not None and not self.maximised:
-            raise ValueError(f'kl is the budget of an entry "max", got {kl!r} and no such entry')
+            raise ValueError(f'kl is the budget of an entry "max", got {short(kl)} and no such entry')
 
     def _read(self, entries: Mapping[str, object], cohort: Cohort | None) -> None:
         if not isinstance(entries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             what = "a palette" if cohort is None else f"the cohort {cohort}"
             raise TypeError(f"{what} maps names of values to entries, got {type(entries).__name__}")
         for name, entry in entries.items():
-            if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"a palette names values by a text that is not empty, got {name!r}")
+            if not in_one_line(name):
+                raise TypeError(f"a palette names values by a text of one line, got {short(name)}")
             asks = parse(name, entry, cohort)
             if cohort is None or not any(ask.subject.tail for ask in asks):
                 self._asks.setdefault(Subject(name, None, cohort), ())
@@ -579,7 +586,7 @@ def resolve(
     >>> on.base, on.lower, on.upper
     (array([3.5]), array([4.25]), array([inf]))
     """
-    subjects, columns = _order(palette, names), columns or {}
+    subjects, columns = subjects_of(palette, names), columns or {}
     if joint and palette.columns:
         raise ValueError(
             'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share'
@@ -601,7 +608,7 @@ def resolve(
         scored = Scored(own, level, candidates, joint, scale)
         if asks:
             asked[i] = ", ".join(ask.wanted for ask in asks)
-        for ask, side in _sides(asks):
+        for ask, side in sides(asks):
             try:
                 bound, psi = ask.quantity.bound(scored, side)
             except ValueError as error:
@@ -628,7 +635,8 @@ def resolve(
     )
 
 
-def _sides(asks: Sequence[Ask]) -> Iterator[tuple[Ask, Side]]:
+def sides(asks: Sequence[Ask]) -> Iterator[tuple[Ask, Side]]:
+    """Each entry with each side on which it asks; an equality asks on both."""
     return ((ask, side) for ask in asks for side in _SIDES[ask.relation])
 
 
@@ -691,7 +699,7 @@ def quantile(values: Array, weights: Array, shares: Array) -> Array:
     return np.interp(shares, at / at[-1], np.repeat(distinct, count))
 
 
-def _bandwidth(share: float, rows: float) -> float:
+def bandwidth(share: float, rows: float) -> float:
     """Bofinger's half-width for the slope of a quantile function; at an extreme, one row."""
     if not 0 < share < 1:
         return 1 / rows
@@ -701,7 +709,8 @@ def _bandwidth(share: float, rows: float) -> float:
     return max(width, 1 / rows)
 
 
-def _order(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
+def subjects_of(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
+    """The features of a palette on a pilot's values: the palette's in its order, then the pilot's others."""
     for name in palette.values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -717,8 +726,9 @@ def _order(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
 
 def positive(name: str, number: float) -> float:
     """A budget: finite and above zero, or a ValueError that names it."""
-    if isinstance(number, bool) or not isinstance(number, numbers.Real) or not 0 < float(number) < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{name} must be a number of nats above 0, got {number!r}")
+    real = isinstance(number, numbers.Real) and not isinstance(number, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not real or not 0 < number <= sys.float_info.max:
+        raise ValueError(f"{name} must be a number of nats above 0, got {short(number)}")
     return float(number)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from valuepalette.describing import Description, describe
 from valuepalette.joining import counterparts
 from valuepalette.layout import RESERVED, lay_out
+from valuepalette.naming import short
 from valuepalette.prompts import encoded, prompt_codes, read_prompts
 from valuepalette.provenance import PilotMetadata
-from valuepalette.reading import Source, read_source, short
+from valuepalette.reading import Source, check_names, read_source
 from valuepalette.tilting import Array, Groups
 from valuepalette.transcripts import MESSAGES, transcript
 
@@ -99,17 +100,26 @@ class Pilot:
         columns    columns of the prompt, and any of `candidate`, `drawn`, `tokens`, `finish_reason`, `logprob`,
                    `probability`
         """
+        for argument, given in (("values", values), ("columns", columns)):
+            if not isinstance(given, Mapping) and (given is not None or argument == "values"):
+                raise TypeError(f"{argument} must map names to arrays, got {short(given)}")
         columns = dict(columns or {})
+        check_names(dict.fromkeys([*columns, *values]), "arrays")
+        if twice := [name for name in columns if name in values]:
+            raise ValueError(f"{twice[0]} is given twice")
         table: dict[str, Any] = {}
         if prompt_id is not None:
             table["prompt_id"] = _array("prompt_id", prompt_id)
         if prompts is not None:
+            if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+                raise TypeError(f"prompts must be a list of texts or conversations, got {short(prompts)}")
+            prompts = list(prompts)
             texts = [prompt if isinstance(prompt, str) else None for prompt in prompts]
             conversations = [
                 None if text is not None else prompt for text, prompt in zip(texts, prompts, strict=True)
             ]
             if any(text is not None for text in texts):
-                table["prompt"] = pa.array(texts, pa.large_string())
+                table["prompt"] = _array("prompts", texts, pa.large_string())
             if any(conversation is not None for conversation in conversations):
                 table["messages"] = _array("prompts", conversations, MESSAGES)
         if responses is not None:
@@ -275,6 +285,8 @@ class Pilot:
         try:
             pq.write_table(self.table, part, compression="zstd")
             part.replace(path)
+        except pa.ArrowException as error:
+            raise ValueError(f"{path}: {(str(error).splitlines() or ['cannot be written'])[0]}") from None
         finally:
             part.unlink(missing_ok=True)
 
@@ -354,7 +366,7 @@ def _array(name: str, entries: Any, kind: pa.DataType | None = None) -> pa.Array
         return entries
     try:
         return pa.array(entries.copy() if isinstance(entries, np.ndarray) else list(entries), kind)
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         line = (str(error).splitlines() or ["not an array"])[0]
         raise ValueError(f"{name} must be an array with an entry per row: {line}") from None
 

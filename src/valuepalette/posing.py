@@ -7,13 +7,29 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum, evaluate_at, optimise
 from valuepalette.palette import Palette, Resolved, resolve
 from valuepalette.pilot import Pilot
-from valuepalette.tilting import Array, Groups
+from valuepalette.tilting import Array, Groups, spread
 
-__all__ = ["Candidates", "Posed", "extrapolated", "pose"]
+__all__ = [
+    "Candidates",
+    "Posed",
+    "calibrated",
+    "check",
+    "check_units",
+    "extrapolated",
+    "pose",
+    "reweighs_prompts",
+]
+
+SMALLEST = 1e-100
+"""A spread below this is refused: its square would leave what float64 can hold."""
+FARTHEST = 1e6
+"""A bound so many standard deviations from the base level is refused: no pilot comes near, and linear programmes would
+call it infinite."""
 
 Candidates = int | Literal["limit"] | None
 
@@ -57,20 +73,10 @@ def pose(
     seed: int,
 ) -> Posed:
     """Resolves `palette` on `pilot`; ValueError of one line for a k, mode or weighting that makes no sense there."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
-    if mode not in (None, "prompt", "joint"):
-        raise ValueError(f'mode must be "prompt", "joint" or None, got {mode!r}')
+    check(mode, seed)
     groups = pilot.groups(weighting)
-    choice = float(groups.weights[groups.sizes > 1].sum())
-    joint = mode == "joint" or (mode is None and choice < 0.5)
-    if joint and mode is None:
-        warnings.warn(
-            f"only {choice:.0%} of the prompts have two candidates or more, so prompts are re-weighted too "
-            '(mode="joint"); a decoder, which cannot, reaches less',
-            stacklevel=3,
-        )
-    k = _candidates(groups, candidates, joint)
+    joint = reweighs_prompts(mode, float(groups.weights[groups.sizes > 1].sum()), 4)
+    k = calibrated(groups.sizes, candidates, joint)
     within = int(groups.sizes.max()) if not isinstance(k, int) else k
     scales = {name: pilot.scale(name) for name in pilot.values}
     columns = {name: pilot.column(name) for name in palette.columns if name in pilot.table.column_names}
@@ -80,12 +86,55 @@ def pose(
     by_row = {name: np.repeat(entries, groups.sizes) for name, entries in columns.items()}
     table = resolved.features_of(groups.values, pilot.values, by_row)
     features = Groups(table, groups.starts, groups.weights)
+    ends = np.array([features.above(resolved.lower), features.above(resolved.upper)])
+    check_units(resolved, spread(features, joint=joint), ends)
     return Posed(pilot, palette, features, resolved, k, joint, weighting, int(seed))
 
 
-def _candidates(groups: Groups, candidates: Candidates, joint: bool) -> Candidates:
-    """The k to calibrate for, checked against the pilot."""
-    sizes = groups.sizes
+def check_units(resolved: Resolved, scale: Array, ends: Array) -> None:
+    """Numbers that float64 can compute with: spreads whose squares it holds, bounds not absurdly far away.
+
+    `scale` (m,) are the spreads, `ends` (2, m) the bounds less the base level.
+    """
+    for i in np.flatnonzero(scale < SMALLEST):
+        # The square of the least spreads is zero: then the numbers are asked themselves.
+        if scale[i] > 0 or 0 < np.ptp(resolved.quantiles[i]) < SMALLEST:
+            raise ValueError(
+                f"{resolved.features[i]} varies by less than {SMALLEST:g}, which cannot be computed with; give it in "
+                "larger units"
+            )
+    far = np.isfinite(ends) & (scale > 0) & (np.abs(ends) > FARTHEST * scale)
+    for i in np.flatnonzero(far.any(axis=0)):
+        away = np.abs(ends[far[:, i], i]).max() / scale[i]
+        raise ValueError(
+            f"palette[{resolved.features[i]!r}]: {resolved.asked[i]} lies {away:.2g} standard deviations from the base "
+            f"level {resolved.reported(resolved.base)[i]:.6g}, at most {FARTHEST:g} are allowed; is it in the value's "
+            "units?"
+        )
+
+
+def check(mode: object, seed: object) -> None:
+    """ValueError of one line where these are nothing to solve with."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
+    if mode not in (None, "prompt", "joint"):
+        raise ValueError(f'mode must be "prompt", "joint" or None, got {mode!r}')
+
+
+def reweighs_prompts(mode: str | None, choice: float, stacklevel: int) -> bool:
+    """Whether the mode is "joint"; `choice` is the weight of the prompts with two candidates or more."""
+    joint = mode == "joint" or (mode is None and choice < 0.5)
+    if joint and mode is None:
+        warnings.warn(
+            f"only {choice:.0%} of the prompts have two candidates or more, so prompts are re-weighted too "
+            '(mode="joint"); a decoder, which cannot, reaches less',
+            stacklevel=stacklevel,
+        )
+    return joint
+
+
+def calibrated(sizes: NDArray[np.intp], candidates: Candidates, joint: bool) -> Candidates:
+    """The k to calibrate for, checked against the numbers of candidates of the prompts."""
     if joint:
         if candidates is not None:
             raise ValueError(f"candidates must be None in joint mode, which has no k, got {candidates!r}")

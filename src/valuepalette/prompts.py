@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from valuepalette.reading import FORMATS, Source, first, is_text, read_source, short, text_column
+from valuepalette.naming import short
+from valuepalette.reading import FORMATS, Source, first, is_text, read_source, text_column
 from valuepalette.transcripts import MESSAGES, as_prompts
 
 __all__ = ["read_prompts"]

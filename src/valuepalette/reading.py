@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from valuepalette.naming import in_one_line, short
 from valuepalette.provenance import KEY
 
-__all__ = ["FORMATS", "Source", "first", "is_text", "read_source", "short", "text_column"]
+__all__ = ["FORMATS", "Source", "check_names", "first", "is_text", "read_source", "text_column"]
 
 FORMATS = ("parquet", "jsonl", "json", "csv", "text")
 SUFFIXES = {
@@ -79,16 +80,10 @@ def read_source(source: object, format: str | None = None) -> Source:
     else:
         table = _in_memory(source)
         found = Source(table, (("table", table.num_rows),))
-    _refuse_repeats(found.table.column_names, found.name)
+    _check_names(found.table, found.name)
     if not found.table.num_rows:
         raise ValueError(f"{found.name}: holds no rows")
     return found
-
-
-def short(entry: object) -> str:
-    """An entry as an error shows it: quoted, on one line, cut."""
-    text = repr(entry)
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def first(mask: pa.ChunkedArray | pa.Array) -> int | None:
@@ -127,7 +122,7 @@ def _in_memory(source: Any) -> pa.Table:
             for name in source.columns:
                 _array([None if _is_nan(entry) else entry for entry in source[name]], "table", str(name))
         raise ValueError(f"table: {_first_line(error)}") from None
-    _refuse_repeats(table.column_names, "table")
+    _check_names(table, "table")
     # A pandas index without a name is a row number, not data.
     kept = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
     metadata = {key: text for key, text in (table.schema.metadata or {}).items() if key != b"pandas"}
@@ -139,7 +134,20 @@ def _is_nan(entry: object) -> bool:
     return isinstance(entry, float) and entry != entry
 
 
-def _refuse_repeats(names: Sequence[str], where: str) -> None:
+def _check_names(table: pa.Table, where: str) -> None:
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: the name of a column is not UTF-8") from None
+    check_names(names, where)
+
+
+def check_names(names: Iterable[object], where: str) -> None:
+    """Names of columns: each once, and fit to be shown."""
+    names = list(names)
+    for name in names:
+        if not in_one_line(name):
+            raise ValueError(f"{where}: the name of a column must be text of one line, got {short(name)}")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"{where}: column {repeated[0]} is there twice")
 
@@ -216,7 +224,7 @@ def _jsonl(data: bytes, name: str) -> pa.Table:
         table.validate(full=True)
         if "timestamp" in str(table.schema):
             raise pa.ArrowInvalid("Arrow takes text that looks like a time for one; JSON has none")
-    except pa.ArrowException:
+    except (pa.ArrowException, UnicodeDecodeError):
         # Line by line: slower, and it knows what is wrong with which line.
         return _from_records(_lines(data, name), name)
     absent = [column for column in TEXTS if table[column].null_count == table.num_rows]
@@ -228,15 +236,15 @@ def _lines(data: bytes, name: str) -> Iterable[object]:
         if line.strip():
             try:
                 yield json.loads(line, object_pairs_hook=_object)
-            except ValueError as error:
-                raise ValueError(f"{name}: line {number} is not JSON: {error}") from None
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{name}: line {number} is not JSON: {_first_line(error)}") from None
 
 
 def _json(data: bytes, name: str) -> pa.Table:
     try:
         records = json.loads(_decoded(data, name), object_pairs_hook=_object)
-    except ValueError as error:
-        raise ValueError(f"{name}: not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: not JSON: {_first_line(error)}") from None
     if not isinstance(records, list):
         raise ValueError(f"{name}: must be a list of objects, got {type(records).__name__}; lines are .jsonl")
     return _from_records(records, name)
@@ -246,7 +254,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice if in_one_line(twice) else short(twice)} is there twice")
     return record
 
 
@@ -257,13 +266,14 @@ def _from_records(records: Iterable[object], name: str) -> pa.Table:
             raise ValueError(f"{name}: row {number} (from 0) must be an object, got {short(record)}")
         rows.append(record)
     names = dict.fromkeys(key for row in rows for key in row)
+    check_names(names, name)
     return pa.table({key: _array([row.get(key) for row in rows], name, key) for key in names})
 
 
 def _array(entries: Sequence[Any], name: str, column: str) -> pa.Array:
     try:
         return pa.array(entries)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         kinds = [_kind(entry) for entry in entries]
         expected = Counter(filter(None, kinds)).most_common(1)[0][0] if any(kinds) else None
         for row, kind in enumerate(kinds):

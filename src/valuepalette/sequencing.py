@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -208,16 +208,8 @@ def solve_sequentially(
     end = steps[-1]
     converged = end.residual <= TOLERANCE
 
-    def solution() -> Solution:
-        setup = pose(columns.whole(), palette, candidates, mode, weighting, seed)
-        found = setup.optimise(block)
-        if found.status is Status.BOUNDARY:
-            raise ValueError(_EDGE)
-        at = setup.evaluate(end.weights, block)
-        unproved = np.full(len(end.weights), np.nan)
-        at = replace(at, kkt_residual=end.residual, error=unproved, passes=len(steps), margin=found.margin)
-        return solution_of(setup, at)
-
+    # Nothing but names, so that what comes of it can be sent to another process.
+    solution = partial(_solved, pilot, palette, (candidates, mode, weighting, seed), end, len(steps))
     if not (converged or increments) and len(steps) < rounds * len(named):
         # No weights have these levels: `solve` says why, or that they can just be had.
         found = solve(columns.whole(), palette, candidates, mode=mode, weighting=weighting, seed=seed)
@@ -225,6 +217,20 @@ def solve_sequentially(
             raise ValueError(_EDGE)
     stages = [_stage(step, named[at % len(named)], resolved) for at, step in enumerate(steps)]
     return Ascent(tuple(stages), resolved.features, resolved.asked, converged, solution)
+
+
+def _solved(
+    pilot: Pilot | str | os.PathLike[str], palette: Palette, options: tuple[Any, ...], end: Step, passes: int
+) -> Solution:
+    """The end of the steps as a Solution."""
+    setup = pose(_Columns.of(pilot).whole(), palette, *options)
+    found = setup.optimise(setup.block)
+    if found.status is Status.BOUNDARY:
+        raise ValueError(_EDGE)
+    at = setup.evaluate(end.weights, setup.block)
+    unproved = np.where(np.isfinite(setup.resolved.lower) | np.isfinite(setup.resolved.upper), np.nan, 0.0)
+    at = replace(at, kkt_residual=end.residual, error=unproved, passes=passes, margin=found.margin)
+    return solution_of(setup, at)
 
 
 _EDGE = (

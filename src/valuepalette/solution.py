@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from valuepalette.certificates import certificate_sentence, reported
+from valuepalette.certificates import Choice, choice_among, reported, sentence
 from valuepalette.dual import Certificate, Optimum, Status
 from valuepalette.folders import digest
 from valuepalette.palette import Palette, Resolved
@@ -31,7 +31,7 @@ from valuepalette.uncertainty import (
     weight_limits,
 )
 
-__all__ = ["Figures", "Infeasible", "Proof", "Slack", "Solution", "prompt_digests", "solution_of"]
+__all__ = ["Figures", "Infeasible", "Proof", "Slack", "Solution", "prompt_digests", "proof_of", "solution_of"]
 
 
 class Figures(Mapping[str, float]):
@@ -67,7 +67,7 @@ class Figures(Mapping[str, float]):
 
     def __repr__(self) -> str:
         def one(name: str, value: float, se: float) -> str:
-            return f"{name} {value:.4g}" + ("" if np.isnan(se) else f" ± {se:.2g}")
+            return f"{name} {value:z.4g}" + ("" if np.isnan(se) else f" ± {se:.2g}")
 
         return ", ".join(one(*row) for row in zip(self.names, self.array, self.se, strict=True))
 
@@ -124,6 +124,19 @@ class Infeasible(ValueError):  # noqa: N818 - a verdict, by its public name
         self.solution = solution
         self.certificate = solution.certificate
 
+    def __reduce__(self) -> tuple[type[Infeasible], tuple[Solution]]:
+        return type(self), (self.solution,)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A function without arguments that says what is known already."""
+
+    answer: Any
+
+    def __call__(self) -> Any:
+        return self.answer
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -177,6 +190,10 @@ class Solution:
     bound_covariance: Array | None = field(default=None, repr=False)
     confidence: float | None = None
     aimed: tuple[Array, Array] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is computed on demand from the pilot goes along computed, so that a solution can be sent and copied."""
+        return {**self.__dict__, "margin_of": _Told(self.margin), "seen_of": _Told(self.seen)}
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -434,8 +451,8 @@ class Solution:
                 proof["sentence"],
             ),
             fingerprint=data["fingerprint"],
-            margin_of=lambda: margin,
-            seen_of=lambda: seen,
+            margin_of=_Told(margin),
+            seen_of=_Told(seen),
             bound_covariance=None
             if data.get("bound_covariance") is None
             else _array(data["bound_covariance"]),
@@ -576,17 +593,23 @@ def _proof(posed: Posed, certificate: Certificate) -> Proof:
             resolved.influence_upper,
             resolved.inside,
         )
-    groups, resolved, told = reported(groups, resolved, replace(certificate, se=se))
-    sentence = certificate_sentence(groups, resolved, told, told.se, joint=posed.joint, block=posed.block)
+    choice = choice_among(groups, resolved, joint=posed.joint, block=posed.block)
+    return proof_of(choice, resolved, replace(certificate, se=se))
+
+
+def proof_of(choice: Choice, resolved: Resolved, certificate: Certificate) -> Proof:
+    """A certificate, its standard error included, as a user reads it."""
+    bounds, told = reported(resolved, certificate)
+    said = sentence(choice.reported(resolved), bounds, told, told.se)
     directions = Figures(resolved.features, told.direction)
-    return Proof(directions, told.asked, told.reach, told.gap, told.se, told.margin, sentence)
+    return Proof(directions, told.asked, told.reach, told.gap, told.se, told.margin, said)
 
 
 def _cell(number: float) -> str:
     """A number in at most ten characters; nothing where there is none."""
     if np.isnan(number):
         return ""
-    return f"{number:.3f}" if number == 0 or 1e-2 <= abs(number) < 1e5 else f"{number:.3g}"
+    return f"{number:z.3f}" if number == 0 or 1e-2 <= abs(number) < 1e5 else f"{number:.3g}"
 
 
 def _listed(array: Array) -> Any:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
-from valuepalette.adjustment import highest
+from valuepalette.adjustment import ROOM, highest
 from valuepalette.dual import Optimum, Status
 from valuepalette.feasibility import farthest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, extrapolated, pose
+from valuepalette.shards import Shards, open_shards
 from valuepalette.solution import Infeasible, Solution, solution_of
+from valuepalette.streaming import Streaming, pose_shards
 from valuepalette.tilting import Array, prompt_support, spread, tilted
-from valuepalette.uncertainty import bound_covariance
+from valuepalette.uncertainty import bound_covariance, level_influence, most_influence
 
 __all__ = ["Reach", "levels", "reach", "solve"]
 
 
 def solve(
-    pilot: Pilot,
+    pilot: Pilot | Shards | str | PathLike[str],
     palette: Palette | Mapping[str, object],
     candidates: Candidates = None,
     *,
@@ -40,6 +43,8 @@ def solve(
     mode over p(x, y). The answer is proved: either λ, with a bound on its numerical error, or a certificate that no
     choice among the pilot's candidates has the levels (paper, Section 2; docs/mathematics.md).
 
+    pilot       in memory; or the path of its Parquet file or folder, of any size, read again in each pass within
+                2 GB (`open_shards` for another budget, docs/any-size.md)
     candidates  k of the decoder that will use λ; None for the pilot's K; "limit" for k → ∞, which fine-tuning needs
     mode        None takes "prompt" where prompts with two candidates or more carry at least half of the weight
     weighting   "prompts" (all alike), "rows" (by their number of candidates), or a column of the pilot
@@ -60,6 +65,8 @@ def solve(
     if on_infeasible not in ("raise", "return"):
         raise ValueError(f'on_infeasible must be "raise" or "return", got {on_infeasible!r}')
     palette = palette if isinstance(palette, Palette) else Palette(palette)
+    if not isinstance(pilot, Pilot):
+        return _solve_shards(pilot, palette, candidates, mode, weighting, seed, confidence, on_infeasible)
     posed = pose(pilot, palette, candidates, mode, weighting, seed)
     _warn_of_lost_spread(posed)
     aimed = _raised(posed) if confidence is None else _with_confidence(posed, confidence)
@@ -69,6 +76,34 @@ def solve(
     solution = solution_of(aimed, optimum)
     if confidence is not None:
         solution = _asked_with(confidence, posed, solution)
+    if solution.status is Status.INFEASIBLE and on_infeasible == "raise":
+        raise Infeasible(solution)
+    return solution
+
+
+def _solve_shards(
+    source: Shards | str | PathLike[str],
+    palette: Palette,
+    candidates: Candidates,
+    mode: Literal["prompt", "joint"] | None,
+    weighting: str,
+    seed: int,
+    confidence: float | None,
+    on_infeasible: Literal["raise", "return"],
+) -> Solution:
+    """The same of a pilot in pieces."""
+    if confidence is not None:
+        raise ValueError(
+            f"confidence needs a pilot in memory: read it with Pilot.read, or leave it out, got {confidence!r}"
+        )
+    shards = open_shards(source) if isinstance(source, str | PathLike) else source
+    posed = pose_shards(shards, palette, candidates, mode, weighting, seed)
+    for i in np.flatnonzero(posed.lost):
+        _warn_of_rounding(posed.resolved.features[i], posed.survey.largest[i], 4)
+    optimum = posed.optimise(posed.block)
+    if posed.candidates == "limit" and optimum.status in (Status.OPTIMAL, Status.BOUNDARY):
+        optimum = _to_the_limit(posed, optimum)
+    solution = posed.solution(optimum)
     if solution.status is Status.INFEASIBLE and on_infeasible == "raise":
         raise Infeasible(solution)
     return solution
@@ -87,7 +122,38 @@ def _raised(posed: Posed) -> Posed:
     kl = float(np.log(4)) if palette.kl is None else palette.kl
     bounds = resolved.lower, resolved.upper
     lower = highest(posed.groups, *bounds, turns, kl, joint=posed.joint, block=posed.block, seed=posed.seed)
-    return replace(posed, resolved=replace(resolved, lower=lower))
+    influence = _influence_of_most(posed, lower, turns)
+    return replace(posed, resolved=replace(resolved, lower=lower, influence_lower=influence))
+
+
+def _influence_of_most(posed: Posed, lower: Array, turns: Sequence[int]) -> Array:
+    """ψ of the lower bounds, (N, m), where `lower` is what `highest` made of those of `turns`."""
+    resolved, groups = posed.resolved, posed.groups
+    reached, influence = resolved.lower.copy(), resolved.influence_lower.copy()
+
+    def at(bounds: Array) -> tuple[Optimum, Array]:
+        """The optimum of other lower bounds, and ψ of the bounds that bind there."""
+        there = replace(posed, resolved=replace(resolved, lower=bounds))
+        found = there.optimise(there.block)
+        return found, np.where(found.weights > 0, influence, resolved.influence_upper)
+
+    for i in turns:
+        if lower[i] == resolved.lower[i]:
+            continue
+        if resolved.upper[i] - lower[i] <= 1e-5 * spread(groups, joint=posed.joint)[i]:
+            influence[:, i] = resolved.influence_upper[:, i]
+        else:
+            part = 1.0 if i == turns[-1] else ROOM
+            before, others = at(reached)
+            start = before.levels[i]
+            bought = np.where(np.arange(len(lower)) == i, start + (lower[i] - start) / part, reached)
+            found, binds = at(bought)
+            if found.status is Status.OPTIMAL and found.weights[i] > 0:
+                where = {"joint": posed.joint, "block": posed.block, "seed": posed.seed}
+                most = most_influence(groups, found, i, binds, **where)
+                influence[:, i] = part * most + (1 - part) * level_influence(before, others)[:, i]
+        reached[i] = lower[i]
+    return influence
 
 
 def _with_confidence(posed: Posed, confidence: float) -> Posed:
@@ -138,7 +204,7 @@ def _asked_with(confidence: float, posed: Posed, solution: Solution) -> Solution
     )
 
 
-def _to_the_limit(posed: Posed, whole: Optimum) -> Optimum:
+def _to_the_limit(posed: Posed | Streaming, whole: Optimum) -> Optimum:
     """2λ_K − λ_{K/2}, clipped to the signs that the bounds allow, and what it gives as k → ∞."""
     half = posed.optimise(posed.half)
     for optimum, k in ((whole, 2 * posed.half), (half, posed.half)):
@@ -166,11 +232,15 @@ def _warn_of_lost_spread(posed: Posed) -> None:
         centre = groups.base[i] if posed.joint else np.repeat(groups.means[:, i], groups.sizes)
         if (column == centre).all():
             continue
-        warnings.warn(
-            f"{resolved.features[i]}: its spread is lost in rounding beside numbers as large as "
-            f"{np.abs(column).max():.3g}; it is treated as constant",
-            stacklevel=3,
-        )
+        _warn_of_rounding(resolved.features[i], np.abs(column).max(), 4)
+
+
+def _warn_of_rounding(feature: str, largest: float, stacklevel: int) -> None:
+    warnings.warn(
+        f"{feature}: its spread is lost in rounding beside numbers as large as {largest:.3g}; it is treated as "
+        "constant",
+        stacklevel=stacklevel,
+    )
 
 
 def levels(
@@ -207,7 +277,7 @@ class Reach:
 
     def __str__(self) -> str:
         k = "" if self.candidates is None else f" with k = {self.candidates}"
-        return f"{self.value}: {self.low:.4g} to {self.high:.4g}{k}, base {self.base:.4g}"
+        return f"{self.value}: {self.low:z.4g} to {self.high:z.4g}{k}, base {self.base:z.4g}"
 
 
 def reach(

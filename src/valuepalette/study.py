@@ -15,7 +15,10 @@ from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
 from valuepalette.evaluation import Evaluation, evaluate
 from valuepalette.folders import alone, begin, digest
+from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
+from valuepalette.planner import plan
+from valuepalette.plans import Plan
 from valuepalette.settings import Settings, read_settings
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
@@ -181,18 +184,18 @@ class Study:
     def solve(self, palette: str) -> Solution:
         """Solves a palette of the study and writes `solutions/<palette>.json`, also where it is infeasible."""
         settings = self.settings
-        if palette not in settings.palettes:
-            raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
-        wanted = settings.palettes[palette]
-        pilot = self.pilot()
-        for value in wanted.values:
-            if value in self._checks(pilot):
-                raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
+        pilot, wanted = self._posed(palette)
         solution = solve(pilot, wanted, seed=settings.seed, on_infeasible="return", **settings.solve)
         path = self.folder / "solutions" / f"{palette}.json"
         path.parent.mkdir(exist_ok=True)
         solution.save(path)
         return solution
+
+    def plan(self, palette: str, **more: Any) -> Plan:
+        """A palette of the study at every number of candidates; `more` is told to `plan` as it is. Writes nothing."""
+        pilot, wanted = self._posed(palette)
+        told = {key: entry for key, entry in self.settings.solve.items() if key != "candidates"}
+        return plan(pilot, wanted, seed=self.settings.seed, **told, **more)
 
     def decode(self, palette: str) -> Pilot:
         """Answers the prompts held out as the palette asks, from the candidates that are there.
@@ -218,6 +221,16 @@ class Study:
         answers = choose(out, solution, seed=self.settings.seed, candidates=k)
         answers.write(self.folder / "answers" / _METHOD / f"{palette}.parquet")
         return answers, solution
+
+    def _posed(self, palette: str) -> tuple[Pilot, Palette]:
+        """The scored pilot, and a palette of the study that asks nothing of a check."""
+        if palette not in self.settings.palettes:
+            raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
+        pilot, wanted = self.pilot(), self.settings.palettes[palette]
+        for value in wanted.values:
+            if value in self._checks(pilot):
+                raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
+        return pilot, wanted
 
     def _check_values(self) -> None:
         """Opens each reward once, which costs little, so that what cannot be scored is known before hours are spent."""

@@ -30,12 +30,13 @@ def decimals(*errors: float, level: float) -> int:
 def number(x: float, places: int, sign: str = "") -> str:
     """A number, nothing for nan.
 
-    >>> number(0.5, 3), number(0.5, 1, "+"), number(math.nan, 1), number(2.5e7, 0)
-    ('0.500', '+0.5', '', '2.5e+07')
+    >>> number(0.5, 3), number(0.5, 1, "+"), number(math.nan, 1), number(2.5e7, 0), number(-1e-9, 2)
+    ('0.500', '+0.5', '', '2.5e+07', '0.00')
     """
     if math.isnan(x):
         return ""
-    return f"{x:{sign}.{places}f}" if abs(x) < 1e6 else f"{x:{sign}.3g}"
+    # What rounds to zero has no sign: z.
+    return f"{x:{sign}z.{places}f}" if abs(x) < 1e6 else f"{x:{sign}.3g}"
 
 
 def with_error(x: float, se: float, places: int, sign: str = "") -> str:

@@ -419,6 +419,16 @@ class Tilted:
             shares = np.exp(logs - np.logaddexp.reduce(logs))
             yield [(chunk, tilt[0] * share) for chunk, tilt, share in zip(run, tilts, shares, strict=True)]
 
+    def log_partitions(self, weights: Array) -> Array:
+        """log Σ_j b_gj exp(λᵀz_gj) of each prompt, averaged over its groups; in prompt mode; shape (N,)."""
+        total, mass = np.zeros(self.prompts), np.zeros(self.prompts)
+        for run in self._runs():
+            logs = np.logaddexp.reduce([chunk.tilt(weights)[2].reshape(-1) for chunk in run])
+            share = run[0].weight.reshape(-1)
+            total += np.bincount(run[0].prompt, share * logs, minlength=self.prompts)
+            mass += np.bincount(run[0].prompt, share, minlength=self.prompts)
+        return total / mass
+
     def row_weights(self, weights: Array) -> Array:
         """The probability of each row under p_λ, prompts included; sums to one; shape (n,)."""
         # A row stands once in a partition but in several partitions.
@@ -429,6 +439,14 @@ class Tilted:
         ]
         rows, shares = (np.concatenate(part) for part in zip(*parts, strict=True))
         return np.bincount(rows, shares, minlength=self.rows).astype(np.float64, copy=False)
+
+    def base_weights(self) -> Array:
+        """The probability of each row before any tilt, those that a face removed included; prompt mode; shape (n,)."""
+        total = np.zeros(self.rows)
+        for chunk in self.chunks:
+            share = np.broadcast_to(chunk.weight / chunk.rows.shape[chunk.axis], chunk.rows.shape)
+            total += np.bincount(chunk.rows.reshape(-1), share.reshape(-1), minlength=self.rows)
+        return total
 
     def row_deviations(self, weights: Array) -> Array:
         """For each row the sum, over the groups it stands in, of its probability times z − level, shape (n, m).

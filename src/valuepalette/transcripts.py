@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from valuepalette.reading import Source, first, short, text_column
+from valuepalette.naming import short
+from valuepalette.reading import Source, first, text_column
 
 __all__ = ["transcript"]
 

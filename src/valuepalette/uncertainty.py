@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum
-from valuepalette.tilting import Array, Groups, prompt_support
+from valuepalette.tilting import Array, Groups, prompt_support, spread, tilted
 
 __all__ = [
     "bound_covariance",
@@ -23,6 +23,8 @@ __all__ = [
     "gain_errors",
     "inverse",
     "level_errors",
+    "level_influence",
+    "most_influence",
     "reach_error",
     "weight_covariance",
     "weight_limits",
@@ -108,6 +110,42 @@ def bound_covariance(groups: Groups, optimum: Optimum, influence: Array) -> Arra
     `gain_errors`: a bound that came from the pilot moves with it, and much of the error cancels.
     """
     return covariance_of_mean(optimum.prompt_levels - influence, groups.weights)
+
+
+def level_influence(optimum: Optimum, influence: Array) -> Array:
+    """How each prompt moves the levels of an optimum that is solved anew, shape (N, m): δ of `levels`, λ free to move.
+
+    The levels that bind follow their bounds, ψ; the others their own prompt at this λ and, as λ moves, those that bind.
+    """
+    free = np.flatnonzero(optimum.weights)
+    short = (influence - optimum.prompt_levels)[:, free]
+    V = optimum.covariance
+    return optimum.prompt_levels + short @ inverse(V[np.ix_(free, free)]) @ V[free]
+
+
+def most_influence(
+    groups: Groups, optimum: Optimum, i: int, influence: Array, *, joint: bool, block: int | None, seed: int
+) -> Array:
+    """ψ of the level that "max" found for feature i, shape (N,): what each prompt adds to it, by the envelope.
+
+    The most of E r_i for B nats with the other bounds c_j held is min over λ_i > 0 and λ_j of
+
+        (F(λ) + B − Σ_j≠i λ_j c_j) / λ_i,
+
+    so that what moves it are F and the bounds that bind: ψ_g = (F_g(λ) + B − Σ_j≠i λ_j ψ_jg) / λ_i. `influence` (N, m)
+    is ψ of those. Where reach ends before the budget λ_i is so large that F_g / λ_i is the prompt's own reach.
+    """
+    weights = optimum.weights
+    scale = spread(groups, joint=joint)
+    if joint:
+        rows = tilted(groups, scale, joint=True).row_weights(weights * np.where(scale > 0, scale, 1.0))
+        own = np.add.reduceat(rows, groups.starts[:-1]) / groups.weights - 1 + optimum.log_partition
+    else:
+        block = None if block is None or (groups.sizes == block).all() else block
+        source = tilted(groups, scale, block=block, seed=seed)
+        own = source.log_partitions(weights * source.scale) + groups.means @ weights
+    others = np.where(np.arange(len(weights)) == i, 0.0, weights)
+    return (own + optimum.kl - influence @ others) / weights[i]
 
 
 def weight_limits(weights: Array, covariance: Array, short: Array, bounds: Array, deviations: float) -> Array:
