@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import enumerable as listed
@@ -118,16 +119,23 @@ def test_a_method_that_has_not_run_is_refused(study: Study) -> None:
         study.tuned("distilling", "other")
 
 
-def test_export(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pilot, limit, own = str(study.folder / "pilot"), tmp_path / "limit.json", tmp_path / "own.json"
-    Solution.from_weights(study.pilot(), {"as": 1.0}, "limit").save(limit)
+def test_export(study: Study, read: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(read), "--palette", "more", "--beta", "1", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["exports"]
+    assert told["path"] == str(study.folder / "exports" / "more-pairs.jsonl")
+    rows = [json.loads(line) for line in Path(told["path"]).read_text(encoding="utf-8").splitlines()]
+    assert {"prompt", "chosen", "rejected", "scores"} == set(rows[0])
+    assert main(["export", str(read), "--palette", "more", "--kind", "sft", "--count", "3"]) == 0
+    assert len((study.folder / "exports" / "more-sft.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+    pilot, own, out = str(study.folder / "pilot"), tmp_path / "own.json", tmp_path / "sft.parquet"
     Solution.from_weights(study.pilot(), {"as": 1.0}).save(own)
-    assert main(["export", pilot, str(limit), str(tmp_path / "pairs.jsonl"), "--beta", "1"]) == 0
-    rows = (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    assert f"{len(rows)} rows written" in capsys.readouterr().out
-    assert {"prompt", "chosen", "rejected", "scores"} == set(json.loads(rows[0]))
-    sft = ["--kind", "sft", "--layout", "distilabel", "--count", "2", "--json"]
-    assert main(["export", pilot, str(own), str(tmp_path / "sft.parquet"), *sft]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 8
-    assert main(["export", pilot, str(own), str(tmp_path / "no.jsonl")]) == 1
+    files = [pilot, "--solution", str(own), "--out", str(out)]
+    assert main(["export", *files, "--kind", "sft", "--layout", "distilabel"]) == 0
+    assert pq.read_table(out).column_names == ["prompt_id", "instruction", "generation"]
+    capsys.readouterr()
+    assert main(["export", *files]) == 1
     assert 'need candidates="limit"' in capsys.readouterr().err
+    assert main(["export", pilot]) == 1
+    assert "must come with --solution and --out" in capsys.readouterr().err
+    assert main(["export", str(read), "--palette", "impossible"]) == 1
+    assert "cannot be had: impossible" in capsys.readouterr().err

@@ -497,31 +497,36 @@ def distill(
 
 @app.command(sort_key=10)
 def export(
-    pilot: Path,
-    solution: Path,
-    out: Path,
+    source: Path = STUDY,
     /,
     *,
+    palette: tuple[str, ...] = (),
+    solution: Path | None = None,
+    out: Path | None = None,
     kind: Literal["pairs", "sft"] = "pairs",
     layout: Literal["trl", "distilabel"] = "trl",
     count: int | None = None,
     beta: float = 0.1,
     labels: Literal["drawn", "score"] = "drawn",
-    seed: int = 0,
+    seed: int | None = None,
     common: Common = COMMON,
-) -> None:
+) -> int:
     """Write what other trainers read: preference pairs for DPO, or answers for SFT.
 
-        valuepalette export run/pilot limit.json pairs.jsonl --beta 0.1
+    Takes a study, or a scored pilot, a solution, and where the rows go:
+
+        valuepalette export pilot.parquet --solution limit.json --out pairs.jsonl --beta 0.1
 
     Parameters
     ----------
-    pilot
-        Scored candidates with their responses.
+    source
+        The study's file, study.toml where none is named; or scored candidates with their responses.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
     solution
-        A solution's file: of --candidates limit for pairs, of the pilot's own number for answers.
+        A solution's file, for a pilot: of --candidates limit for pairs, of the pilot's own number for answers.
     out
-        Where the rows go: .jsonl or .parquet.
+        Where the rows of a pilot go: .jsonl or .parquet.
     kind
         Pairs by rejection sampling, or answers drawn as the decoder draws them.
     layout
@@ -533,21 +538,32 @@ def export(
     labels
         Draw the better of two by its chance, so that DPO's optimum is the palette's; or always take the better score.
     seed
-        Of every draw.
+        Of every draw from a pilot.
     """
-    from valuepalette.exporting import export_pairs, export_sft, write_rows
-    from valuepalette.pilot import Pilot
-    from valuepalette.solution import Solution
-
-    source, solved = Pilot.read(pilot), Solution.load(solution)
-    if kind == "pairs":
-        rows = export_pairs(
-            source, solved, beta=beta, pairs=count or 4, labels=labels, layout=layout, seed=seed
-        )
+    options: dict[str, Any] = {"layout": layout}
+    options |= (
+        {"beta": beta, "labels": labels, "pairs": count or 4} if kind == "pairs" else {"answers": count or 1}
+    )
+    impossible: list[str] = []
+    if not _is_study(source):
+        _refuse("a pilot", {"--palette": palette}, "a study")
+        if solution is None or out is None:
+            raise ValueError("a pilot must come with --solution and --out")
+        _export(source, solution, out, kind, {**options, "seed": seed or 0})
+        written = {"": out}
     else:
-        rows = export_sft(source, solved, answers=count or 1, layout=layout, seed=seed)
-    write_rows(rows, out)
-    common.say(f"{len(rows)} rows written to {out}", {"path": str(out), "rows": len(rows), "kind": kind})
+        _refuse("a study", {"--solution": solution, "--out": out, "--seed": seed}, "a pilot")
+        run = _study(source)
+
+        def step(name: str) -> Path:
+            return run.export(name, kind, **options)
+
+        written = dict(_each(_named(run, palette), impossible, step))
+    common.say(
+        "\n".join(_titled(name, "", path) for name, path in written.items()),
+        {"exports": [{"palette": name or None, "path": str(path)} for name, path in written.items()]},
+    )
+    return _left_out(impossible)
 
 
 @app.command(sort_key=11)
@@ -652,6 +668,15 @@ def _evaluate(source: Path, solution: Path) -> Evaluation:
     from valuepalette.solution import Solution
 
     return evaluate(Pilot.read(source), Solution.load(solution))
+
+
+def _export(source: Path, solution: Path, out: Path, kind: str, options: Mapping[str, Any]) -> None:
+    from valuepalette.exporting import export_pairs, export_sft, write_rows
+    from valuepalette.pilot import Pilot
+    from valuepalette.solution import Solution
+
+    make = export_pairs if kind == "pairs" else export_sft
+    write_rows(make(Pilot.read(source), Solution.load(solution), **options), out)
 
 
 def _palette(asks: Sequence[str]) -> Palette:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from valuepalette import collecting
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
 from valuepalette.evaluation import Evaluation, evaluate
+from valuepalette.exporting import export_pairs, export_sft, write_rows
 from valuepalette.folders import alone, begin, digest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
@@ -236,6 +237,21 @@ class Study:
         folder, solution = self._trained_for("distilling", palette, None)
         return distill(self.task(), solution, self.pilot(), folder, quiet=quiet, **options)
 
+    def export(self, palette: str, kind: Literal["pairs", "sft"], **options: Any) -> Path:
+        """What other trainers read, written to `exports/<palette>-<kind>.jsonl`.
+
+        Pairs are of the palette solved for k → ∞, answers of the palette solved for the pilot's K; `options` are those
+        of `export_pairs` and `export_sft`.
+        """
+        rows = (
+            export_pairs(self.pilot(), self._solved(palette, "limit"), seed=self.settings.seed, **options)
+            if kind == "pairs"
+            else export_sft(self.pilot(), self._solved(palette, None), seed=self.settings.seed, **options)
+        )
+        path = self.folder / "exports" / f"{palette}-{kind}.jsonl"
+        write_rows(rows, path)
+        return path
+
     def tuned(self, method: str, palette: str) -> Tuned:
         """The model that "finetuning" or "distilling" left, the corrected one where there is one."""
         folder = self._models(method, palette)
@@ -279,14 +295,16 @@ class Study:
     def _trained_for(self, method: str, palette: str, candidates: Any) -> tuple[Path, Solution]:
         """Where a model is trained, and the solution it is trained for, which is kept there."""
         folder = self._models(method, palette)
-        told = {**self.settings.solve, "candidates": candidates}
-        pilot, wanted = self._posed(palette)
-        solution = solve(pilot, wanted, seed=self.settings.seed, on_infeasible="return", **told)
-        if solution.certificate is not None:
-            raise Infeasible(solution)
+        solution = self._solved(palette, candidates)
         folder.mkdir(parents=True, exist_ok=True)
         solution.save(folder / "solution.json")
         return folder, solution
+
+    def _solved(self, palette: str, candidates: Any) -> Solution:
+        """A palette solved for another number of candidates than the study's; raises where it cannot be had."""
+        told = {**self.settings.solve, "candidates": candidates}
+        pilot, wanted = self._posed(palette)
+        return solve(pilot, wanted, seed=self.settings.seed, **told)
 
     def _answered(
         self, tuned: Tuned, method: str, prompts: Prompts, folder: Path, k: int, quiet: bool

@@ -55,10 +55,10 @@ class RewardWeights(Mapping[str, float]):
         """What to write for a trainer: Python for TRL and for the reward of the others, with their settings."""
         if framework not in FRAMEWORKS:
             raise ValueError(f"framework must be one of {', '.join(FRAMEWORKS)}, got {framework!r}")
-        return {"trl": self._trl, "openrlhf": self._openrlhf, "verl": self._verl}[framework]()
+        return {"trl": self._trl, "openrlhf": self._openrlhf, "verl": self._verl}[framework]().rstrip()
 
     def _trl(self) -> str:
-        numbers = ", ".join(repr(float(f"{weight:.8g}")) for weight in self.values())
+        numbers = ", ".join(repr(float(f"{weight:.6g}")) for weight in self.values())
         length = (
             "" if self._tokens is None else f"    max_completion_length={self._tokens},  # as the pilot's\n"
         )
@@ -76,7 +76,7 @@ class RewardWeights(Mapping[str, float]):
         )
 
     def _sum(self) -> str:
-        terms = [f"{weight:.8g} * score[{name!r}]" for name, weight in self.items()]
+        terms = [f"{weight:.6g} * score[{name!r}]" for name, weight in self.items()]
         return "\n        + ".join(terms) or "0.0"
 
     def _openrlhf(self) -> str:
