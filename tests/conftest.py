@@ -42,10 +42,12 @@ CORE = (
     "sequential",
     "sensitivity",
     "sequencing",
+    "streaming",
     "bootstrapping",
     "crossfitting",
     "sizing",
     "corrections",
+    "fuzz",
     "paper_pilots",
     "docs",
 )

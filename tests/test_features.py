@@ -305,7 +305,7 @@ def test_what_a_cohort_needs_is_said() -> None:
     one_line(error, "audience=kids must have prompts in the pilot", "adults, children")
     with pytest.raises(ValueError) as error:
         vp.solve(pilot, Palette({}, cohorts={CHILDREN: {"humor": "keep"}}), mode="joint")
-    one_line(error, 'cohorts need mode="prompt"', 'got "joint"')
+    one_line(error, 'cohorts need mode="prompt"', 'got "joint"', "solve on its prompts alone, pilot.select(")
     with pytest.raises(ValueError) as error:
         vp.solve(pilot, Palette({}, cohorts={CHILDREN: {"humour": "keep"}}))
     one_line(error, "'humour'", "did you mean 'humor'")

@@ -159,6 +159,10 @@ def test_a_prompt_is_needed_or_its_id() -> None:
             r"^arrays: row 2 \(from 0\), column prompt.*: differs from the rows",
         ),
         ({"prompts": ["B", "A", "B", 3, "A"]}, r"^prompts must be "),
+        (
+            {"values": {"humor": [np.datetime64("2020-01-01"), np.float16(2), 0.0, 0.0, 0.0]}},
+            r"^humor must be an array with an entry per row: ",
+        ),
         ({"prompts": ["B", "A", "B", "\ud800", "A"]}, r"^prompts must be .*surrogates not allowed$"),
         (
             {"values": {"a\nb": [0.0] * 5}},

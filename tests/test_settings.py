@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from valuepalette.engines import Sampling
+from valuepalette.palette import Palette
 from valuepalette.settings import read_settings
 
 WHOLE = """
@@ -203,3 +204,28 @@ def test_what_is_wrong_with_a_cohort_is_named(tmp_path: Path, old: str, new: str
         read_settings(study(tmp_path, COHORTS.replace(old, new)))
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_palette_has_a_budget(tmp_path: Path) -> None:
+    text = WHOLE.replace("[palettes.plain]", '[palettes.most]\ntone = "max"\nkl = 0.3\n\n[palettes.plain]')
+    palette = read_settings(study(tmp_path, text)).palettes["most"]
+    assert palette == Palette({"tone": "max"}, kl=0.3)
+    for told, says in (
+        ("kl = 0", r"\[palettes\.most\] kl must be a number of nats above 0, got 0$"),
+        ('kl = "much"', r"\[palettes\.most\] kl must be a number of nats above 0, got 'much'$"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            read_settings(study(tmp_path, text.replace("kl = 0.3", told)))
+    with pytest.raises(
+        ValueError, match=r"\[palettes\.most\] kl is the budget of an entry \"max\", got 0\.3 and no such"
+    ):
+        read_settings(study(tmp_path, text.replace('tone = "max"', "tone = 0.5")))
+
+
+def test_a_value_may_be_called_as_the_budget_is(tmp_path: Path) -> None:
+    text = WHOLE.replace("[values]", '[values]\nkl = "length"').replace(
+        "[palettes.plain]", "[palettes.plain]\nkl = 0.3"
+    )
+    palette = read_settings(study(tmp_path, text)).palettes["plain"]
+    assert palette.entries["kl"] == "0.3"
+    assert palette.kl is None

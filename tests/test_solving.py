@@ -324,6 +324,18 @@ def test_a_ragged_pilot_needs_to_be_told_k() -> None:
     one_line(error, "candidates", "any from 1 to the smallest, 2", "None")
 
 
+def test_a_prompt_that_holds_the_others_back_is_counted_and_can_be_left_out() -> None:
+    pilot = made(problem(np.arange(13.0), [4, 1, 4, 4], [-INF]))
+    with pytest.raises(ValueError) as error:
+        vp.solve(pilot, {"humor": "keep"})
+    one_line(error, "the smallest, 1, which 1 of 4 prompts have", "for k = 4 leave those out: pilot.select(")
+    with pytest.raises(ValueError) as error:
+        vp.solve(pilot, {"humor": "keep"}, 3)
+    one_line(error, "1 prompts have fewer", "leave them out: pilot.select(")
+    code = str(error.value).partition("leave them out: ")[2]
+    assert vp.solve(eval(code, {"pilot": pilot}), {"humor": "keep"}, 3).prompts == 3
+
+
 def test_candidates_are_refused_in_joint_mode() -> None:
     for given in (2, "limit"):
         with pytest.raises(ValueError) as error:

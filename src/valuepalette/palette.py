@@ -589,7 +589,8 @@ def resolve(
     subjects, columns = subjects_of(palette, names), columns or {}
     if joint and palette.columns:
         raise ValueError(
-            'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share'
+            'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share; to ask '
+            "of a cohort in joint mode solve on its prompts alone, pilot.select(…)"
         )
     placed = [_place(subject, groups, names, columns) for subject in subjects]
     specs = tuple(spec for spec, _, _ in placed)

@@ -22,7 +22,7 @@ from valuepalette.layout import RESERVED, lay_out
 from valuepalette.naming import short
 from valuepalette.prompts import encoded, prompt_codes, read_prompts
 from valuepalette.provenance import PilotMetadata
-from valuepalette.reading import Source, check_names, read_source
+from valuepalette.reading import Source, check_names, plain, read_source
 from valuepalette.tilting import Array, Groups
 from valuepalette.transcripts import MESSAGES, transcript
 
@@ -365,7 +365,8 @@ def _array(name: str, entries: Any, kind: pa.DataType | None = None) -> pa.Array
     if isinstance(entries, pa.Array | pa.ChunkedArray):
         return entries
     try:
-        return pa.array(entries.copy() if isinstance(entries, np.ndarray) else list(entries), kind)
+        own = isinstance(entries, np.ndarray) and entries.dtype != object
+        return pa.array(entries.copy() if own else plain(entries), kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         line = (str(error).splitlines() or ["not an array"])[0]
         raise ValueError(f"{name} must be an array with an entry per row: {line}") from None

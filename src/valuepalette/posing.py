@@ -76,6 +76,8 @@ def pose(
     check(mode, seed)
     groups = pilot.groups(weighting)
     joint = reweighs_prompts(mode, float(groups.weights[groups.sizes > 1].sum()), 4)
+    if candidates is None and not joint:
+        _check_ragged(groups.sizes)
     k = calibrated(groups.sizes, candidates, joint)
     within = int(groups.sizes.max()) if not isinstance(k, int) else k
     scales = {name: pilot.scale(name) for name in pilot.values}
@@ -133,6 +135,19 @@ def reweighs_prompts(mode: str | None, choice: float, stacklevel: int) -> bool:
     return joint
 
 
+def _check_ragged(sizes: NDArray[np.intp]) -> None:
+    """ValueError where prompts have different numbers of candidates, with the few that hold the others back."""
+    least = int(sizes.min())
+    if least == sizes.max():
+        return
+    more = int(np.unique(sizes)[1])
+    raise ValueError(
+        "candidates must say k where prompts have different numbers of candidates: any from 1 to the smallest, "
+        f"{least}, which {(sizes == least).sum()} of {len(sizes)} prompts have, got None; for k = {more} leave those "
+        f"out: pilot.select(pilot.sizes[pilot.prompt_index] >= {more})"
+    )
+
+
 def calibrated(sizes: NDArray[np.intp], candidates: Candidates, joint: bool) -> Candidates:
     """The k to calibrate for, checked against the numbers of candidates of the prompts."""
     if joint:
@@ -159,9 +174,11 @@ def calibrated(sizes: NDArray[np.intp], candidates: Candidates, joint: bool) -> 
     short = np.flatnonzero(sizes < candidates)
     if len(short):
         named = ", ".join(str(g) for g in short[:5]) + (", …" if len(short) > 5 else "")
+        left = f"pilot.select(pilot.sizes[pilot.prompt_index] >= {candidates})"
         raise ValueError(
             f"candidates must be at most each prompt's own number, got {candidates} where {len(short)} prompts have "
             f"fewer (prompts {named}, counted from 0 in order of appearance; the smallest has {sizes.min()})"
+            + (f"; leave them out: {left}" if len(short) < len(sizes) else "")
         )
     return int(candidates)
 

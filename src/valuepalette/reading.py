@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from valuepalette.naming import in_one_line, short
 from valuepalette.provenance import KEY
 
-__all__ = ["FORMATS", "Source", "check_names", "first", "is_text", "read_source", "text_column"]
+__all__ = ["FORMATS", "Source", "check_names", "first", "is_text", "plain", "read_source", "text_column"]
 
 FORMATS = ("parquet", "jsonl", "json", "csv", "text")
 SUFFIXES = {
@@ -270,9 +270,17 @@ def _from_records(records: Iterable[object], name: str) -> pa.Table:
     return pa.table({key: _array([row.get(key) for row in rows], name, key) for key in names})
 
 
+def plain(entries: Iterable[Any]) -> list[Any]:
+    """Entries with Python's numbers in place of NumPy's: a mix of those with a date ends Arrow, and Python with it."""
+    return [
+        entry.item() if isinstance(entry, np.generic) and entry.dtype.kind in "biuf" else entry
+        for entry in entries
+    ]
+
+
 def _array(entries: Sequence[Any], name: str, column: str) -> pa.Array:
     try:
-        return pa.array(entries)
+        return pa.array(plain(entries))
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         kinds = [_kind(entry) for entry in entries]
         expected = Counter(filter(None, kinds)).most_common(1)[0][0] if any(kinds) else None

@@ -184,7 +184,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         logprobs=pilot["logprobs"],
         values=values,
         checks=checks,
-        palettes=_palettes(given.get("palettes", {}), checks, prompts["columns"]),
+        palettes=_palettes(given.get("palettes", {}), values, checks, prompts["columns"]),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
         folder=beside / run["folder"],
         seed=run["seed"],
@@ -227,7 +227,7 @@ def _values(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...
 
 
 def _palettes(
-    given: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]
+    given: Mapping[str, Any], values: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]
 ) -> Mapping[str, Palette]:
     palettes: dict[str, Palette] = {}
     for name, entries in given.items():
@@ -244,8 +244,10 @@ def _palettes(
         cohorts = entries.get("cohorts")
         nested = isinstance(cohorts, dict)
         plain = {value: entry for value, entry in entries.items() if value != "cohorts" or not nested}
+        # The budget of "max", unless a value has that name.
+        kl = plain.pop("kl", None) if "kl" not in values else None
         try:
-            palette = Palette(plain, cohorts=cohorts if nested else None)
+            palette = Palette(plain, cohorts=cohorts if nested else None, kl=kl)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{table} {error}") from None
         for value in palette.values:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from valuepalette.adjustment import ROOM, highest
+from valuepalette.distributing import is_dataset, on_ray
 from valuepalette.dual import Optimum, Status
 from valuepalette.feasibility import farthest
 from valuepalette.palette import Palette
@@ -23,11 +24,14 @@ from valuepalette.streaming import Streaming, pose_shards
 from valuepalette.tilting import Array, prompt_support, spread, tilted
 from valuepalette.uncertainty import bound_covariance, level_influence, most_influence
 
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
 __all__ = ["Reach", "levels", "reach", "solve"]
 
 
 def solve(
-    pilot: Pilot | Shards | str | PathLike[str],
+    pilot: Pilot | Shards | str | PathLike[str] | Dataset,
     palette: Palette | Mapping[str, object],
     candidates: Candidates = None,
     *,
@@ -43,8 +47,8 @@ def solve(
     mode over p(x, y). The answer is proved: either λ, with a bound on its numerical error, or a certificate that no
     choice among the pilot's candidates has the levels (paper, Section 2; docs/mathematics.md).
 
-    pilot       in memory; or the path of its Parquet file or folder, of any size, read again in each pass within
-                2 GB (`open_shards` for another budget, docs/any-size.md)
+    pilot       in memory; or, of any size, the path of its Parquet file or folder, or a Ray dataset
+                (`open_shards` and `on_ray` for another budget or more workers, docs/any-size.md)
     candidates  k of the decoder that will use λ; None for the pilot's K; "limit" for k → ∞, which fine-tuning needs
     mode        None takes "prompt" where prompts with two candidates or more carry at least half of the weight
     weighting   "prompts" (all alike), "rows" (by their number of candidates), or a column of the pilot
@@ -82,7 +86,7 @@ def solve(
 
 
 def _solve_shards(
-    source: Shards | str | PathLike[str],
+    source: Shards | str | PathLike[str] | Dataset,
     palette: Palette,
     candidates: Candidates,
     mode: Literal["prompt", "joint"] | None,
@@ -96,7 +100,10 @@ def _solve_shards(
         raise ValueError(
             f"confidence needs a pilot in memory: read it with Pilot.read, or leave it out, got {confidence!r}"
         )
-    shards = open_shards(source) if isinstance(source, str | PathLike) else source
+    if isinstance(source, str | PathLike):
+        shards = open_shards(source)
+    else:
+        shards = on_ray(cast("Dataset", source)) if is_dataset(source) else cast("Shards", source)
     posed = pose_shards(shards, palette, candidates, mode, weighting, seed)
     for i in np.flatnonzero(posed.lost):
         _warn_of_rounding(posed.resolved.features[i], posed.survey.largest[i], 4)

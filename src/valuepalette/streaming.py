@@ -286,11 +286,13 @@ class _ByPrompt:
         inside = np.column_stack([features.inside(piece, i) for i in range(len(self.levels))])
         own = np.where(np.hstack([inside, inside]), a[:, None], 0.0)
         y = np.hstack([s, s - groups.means]) - np.concatenate([self.levels, np.zeros(len(self.levels))])
+        heavy = x * a[:, None] ** 2
+        # Not by BLAS, whose threads a busy machine can make one wait for longer than this takes.
         return (
-            np.array([a.sum(), a @ a]),
-            a @ x,
-            a**2 @ x,
-            (x * a[:, None] ** 2).T @ x,
+            np.array([a.sum(), np.sum(a**2)]),
+            np.einsum("n,ni->i", a, x),
+            heavy.sum(axis=0),
+            np.einsum("ni,nj->ij", heavy, x),
             np.stack([power.sum(axis=0) for power in (own, own * y, own**2, own**2 * y, own**2 * y**2)]),
         )
 

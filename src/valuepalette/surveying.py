@@ -213,7 +213,7 @@ class End:
         if isinstance(quantity, Reach) and self.joint:
             return 0.0, (1 - quantity.percent / 100) * means
         weighed = Groups(own.values, own.starts, own.weights / own.weights.sum())
-        base = float(weighed.base[0])
+        base = float(means[0] + np.sum(weighed.weights * (means - means[0])))
         scored = Scored(weighed, base, self.candidates, self.joint, self.scale)
         try:
             bound, influence = quantity.bound(scored, self.side)
@@ -291,7 +291,7 @@ class _Survey:
     def __call__(self, piece: Piece) -> _Surveyed:
         groups = self.features.groups(piece)
         weight = float(groups.weights.sum())
-        away = groups.weights @ (groups.means - self.pivot)
+        away = np.einsum("g,gm->m", groups.weights, groups.means - self.pivot)
         centre, share = self.pivot + away / weight, groups.row_weights
         deviation = groups.values - centre
         over = np.einsum("nm,nm,n->m", deviation, deviation, share)
