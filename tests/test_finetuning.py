@@ -314,3 +314,67 @@ def test_the_manifest_tells_what_was_trained(solution: Solution, tuned: Tuned) -
     assert Tuned.load(tuned.folder) == tuned
     with pytest.raises(ValueError, match="trained to its end"):
         Tuned.load(tuned.folder / "model")
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_trainer_reads_what_the_engine_reads(tmp_path: Path, chat: bool) -> None:
+    from tiny import save_tiny
+    from valuepalette.engines.opening import open_engine
+
+    model = save_tiny(tmp_path, chat=chat)
+    engine: Any = open_engine(str(model), device="cpu")
+    sampling = Sampling(max_new_tokens=4, top_k=0, system_prompt="Be brief." if chat else None)
+    turns, tokenizer = engine.turns("Hi there.", sampling), engine.loaded.tokenizer
+    if chat:
+        read = tokenizer.apply_chat_template(
+            [turns], add_generation_prompt=True, tokenize=True, return_dict=True
+        ).input_ids[0]
+    else:
+        read = tokenizer(text=[turns]).input_ids[0]
+    assert read == engine.encode("Hi there.", sampling)
+    answer = engine.encode_answer("Hi there.", "So be it", sampling)
+    assert engine.decode(read, answer) == engine.decode(read, [*answer, engine.ends[0]]) == "So be it"
+
+
+def test_chats_cohorts_and_tails_are_trained_as_they_were_solved(tmp_path: Path) -> None:
+    from fakes import FakeReward
+    from tiny import save_tiny
+    from valuepalette.collecting import sample, score
+    from valuepalette.engines.opening import open_engine
+    from valuepalette.palette import Palette
+
+    seen: list[str] = []
+
+    class Seen(FakeReward):
+        def score(self, prompts: Any, responses: Any) -> Any:
+            seen.extend(map(str, prompts))
+            return super().score(prompts, responses)
+
+    def measure(response: str) -> float:
+        assert "<s>" not in response
+        return response.count("e") + 0.01 * len(response)
+
+    model = save_tiny(tmp_path / "model", chat=True)
+    prompts = [f"Say {number}." for number in range(6)]
+    columns = {"audience": ["children", "adults"] * 3}
+    sampling = Sampling(max_new_tokens=6, top_k=0, system_prompt="Be brief.")
+    engine = open_engine(str(model), dtype="float32", device="cpu")
+    sample(engine, prompts, tmp_path / "pilot", k=16, sampling=sampling, columns=columns, seed=0, quiet=True)
+    pilot = score(tmp_path / "pilot", {"es": lambda: FakeReward("es", measure)}, quiet=True)
+    palette = Palette({"es": "P(< 0.05) <= 0.3"}, cohorts={"audience=children": {"es": "+0.02"}})
+    solution = solve(pilot, palette, "limit")
+    task = Task(
+        str(model),
+        prompts,
+        sampling,
+        {"es": lambda: Seen("es", measure)},
+        columns,
+        dtype="float32",
+        device="cpu",
+    )
+    options = {**SHORT, "steps": 2, "prompts": 3, "answers": 4, "batch": 6, "lora": 4}
+    tuned = finetune(task, solution, tmp_path / "run", **options)
+    assert list(tuned.metrics[0]["levels"]) == list(solution.features)
+    assert any("audience=children" in name for name in solution.features)
+    assert set(seen) <= set(prompts)
+    assert len(seen) == 2 * 3 * 4
