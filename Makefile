@@ -47,7 +47,7 @@ setup: .venv/dev
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt weights.txt .venv/demo
-	$(PIP) install -c constraints.txt -e ".[demo]" --group dev
+	$(PIP) install -c constraints.txt -e ".[demo,train]" --group dev
 	@touch $@
 
 .venv-core/made: pyproject.toml

@@ -12,7 +12,21 @@ from rich.console import Console
 from valuepalette.cli import app
 
 PAGE = Path(__file__).with_name("commands.md")
-COMMANDS = ("demo", "sample", "score", "solve", "plan", "decode", "evaluate", "compare", "values", "doctor")
+COMMANDS = (
+    "demo",
+    "sample",
+    "score",
+    "solve",
+    "plan",
+    "decode",
+    "evaluate",
+    "finetune",
+    "distill",
+    "export",
+    "compare",
+    "values",
+    "doctor",
+)
 HEAD = """\
 # Commands
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from valuepalette.engines.opening import open_engine
     from valuepalette.evaluation import evaluate
     from valuepalette.example import example_pilot
+    from valuepalette.exporting import export_pairs, export_sft, write_rows
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
     from valuepalette.solution import Infeasible, Solution
     from valuepalette.solving import levels, reach, solve
     from valuepalette.study import Study
+    from valuepalette.trainers import RewardWeights
+    from valuepalette.training import Task, Tuned
+    from valuepalette.training.correcting import corrected
+    from valuepalette.training.distilling import distill
+    from valuepalette.training.finetuning import finetune
 
     __version__: str
 
@@ -60,6 +66,7 @@ __all__ = [
     "Price",
     "Prompt",
     "Reward",
+    "RewardWeights",
     "Robustness",
     "SampleSize",
     "Sampling",
@@ -67,13 +74,20 @@ __all__ = [
     "Solution",
     "Status",
     "Study",
+    "Task",
+    "Tuned",
     "__version__",
     "adjust",
     "bootstrap",
     "choose",
+    "corrected",
     "crossfit",
+    "distill",
     "evaluate",
     "example_pilot",
+    "export_pairs",
+    "export_sft",
+    "finetune",
     "levels",
     "open_engine",
     "open_reward",
@@ -86,6 +100,7 @@ __all__ = [
     "score",
     "solve",
     "solve_sequentially",
+    "write_rows",
 ]
 
 _MODULES = {
@@ -100,6 +115,7 @@ _MODULES = {
     "engines.opening": ("open_engine",),
     "evaluation": ("evaluate",),
     "example": ("example_pilot",),
+    "exporting": ("export_pairs", "export_sft", "write_rows"),
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
@@ -113,6 +129,11 @@ _MODULES = {
     "solution": ("Infeasible", "Solution"),
     "solving": ("levels", "reach", "solve"),
     "study": ("Study",),
+    "trainers": ("RewardWeights",),
+    "training": ("Task", "Tuned"),
+    "training.correcting": ("corrected",),
+    "training.distilling": ("distill",),
+    "training.finetuning": ("finetune",),
 }
 
 

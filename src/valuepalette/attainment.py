@@ -106,6 +106,18 @@ class Evaluation(Mapping[str, Measured]):
         """Whether everything that was asked is met."""
         return all(row.verdict in (None, Verdict.MET) for row in self.rows)
 
+    @property
+    def attained(self) -> dict[str, float]:
+        """Of each value that was asked to move, gain over what was asked: 1 where all of it was got."""
+        asked = [row for row in self.rows if row.verdict and row.to_gain]
+        return {row.name: row.gain / row.to_gain for row in asked if not math.isnan(row.gain / row.to_gain)}
+
+    @property
+    def attained_text(self) -> str:
+        """The same in a line."""
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in self.attained.items())
+        return f"attained of what was asked: {shares or 'nothing was asked to move'}"
+
     def to_dict(self) -> dict[str, Any]:
         """JSON without nan: a number that is not to be had is null, and so is an open bound."""
         content = {name: _or_null(entry) for name, entry in vars(self).items()}

@@ -325,6 +325,7 @@ def evaluate(
     /,
     *,
     palette: tuple[str, ...] = (),
+    method: Literal["decoding", "finetuning", "distilling"] = "decoding",
     solution: Path | None = None,
     common: Common = COMMON,
 ) -> int:
@@ -340,6 +341,8 @@ def evaluate(
         The study's file, study.toml where none is named; or answers: scored candidates with their probabilities.
     palette
         A palette of the study; may be given several times. All of them where none is named.
+    method
+        How the study's answers are made: by the decoder, or by a model that was trained, which answers first.
     solution
         A solution's file, for answers.
     """
@@ -353,8 +356,12 @@ def evaluate(
     else:
         _refuse("a study", {"--solution": solution}, "answers")
         run = _study(source)
-        judged = list(_each(_named(run, palette), impossible, run.evaluate))
-        paths = {name: run.folder / "evaluation" / "decoding" / f"{name}.json" for name, _ in judged}
+
+        def step(name: str) -> Evaluation:
+            return run.evaluate(name, method, quiet=False)
+
+        judged = list(_each(_named(run, palette), impossible, step))
+        paths = {name: run.folder / "evaluation" / method / f"{name}.json" for name, _ in judged}
     text = "\n\n".join(_titled(name, str(found), paths[name]) for name, found in judged)
     common.say(
         text, {"evaluations": [{"palette": name or None, **found.to_dict()} for name, found in judged]}
@@ -363,6 +370,203 @@ def evaluate(
 
 
 @app.command(sort_key=8)
+def finetune(
+    study: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    beta: float = 0.1,
+    steps: int = 200,
+    prompts: int = 8,
+    answers: int = 8,
+    batch: int = 8,
+    learning_rate: float | None = None,
+    lora: int = 16,
+    whole: bool = False,
+    correct: bool = False,
+    save_every: int = 25,
+    report_to: tuple[str, ...] | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Train the model of a study towards palettes by reinforcement. Killed and run again, it goes on.
+
+    The study's [model] must say top_k = 0, since the model that is trained is not truncated. What was asked is compared
+    with what was got where the study holds prompts out.
+
+    Parameters
+    ----------
+    study
+        The study's file, study.toml where none is named.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    beta
+        The KL coefficient; what is learned does not depend on it.
+    steps
+        Of the optimiser.
+    prompts
+        In a step.
+    answers
+        To each of them.
+    batch
+        Answers in memory at a time.
+    learning_rate
+        At the start; 1e-4 for an adapter and 1e-6 for a whole model where not given.
+    lora
+        Rank of the adapter that is trained.
+    whole
+        Train every weight instead of an adapter.
+    correct
+        Ask the trained model's answers for better weights, and train on with those, once.
+    save_every
+        Steps between checkpoints: what a kill can cost.
+    report_to
+        "tensorboard" or "wandb"; those that are set up where not given.
+    """
+    options: dict[str, Any] = {
+        "beta": beta,
+        "steps": steps,
+        "prompts": prompts,
+        "answers": answers,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "lora": None if whole else lora,
+        "save_every": save_every,
+        "report_to": report_to,
+    }
+    run = _study(study)
+    return _train(
+        run, "finetuning", palette, lambda name: run.finetune(name, correct=correct, **options), common
+    )
+
+
+@app.command(sort_key=9)
+def distill(
+    study: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    epochs: int = 3,
+    rows: int = 32,
+    batch: int = 8,
+    learning_rate: float | None = None,
+    lora: int = 16,
+    whole: bool = False,
+    save_every: int = 25,
+    report_to: tuple[str, ...] | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Train the model of a study on its pilot, each answer weighted as a palette has it. No reward is in memory.
+
+    Killed and run again, it goes on.
+
+    Parameters
+    ----------
+    study
+        The study's file, study.toml where none is named.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    epochs
+        Passes over the pilot.
+    rows
+        Answers in a step of the optimiser.
+    batch
+        Of them in memory at a time.
+    learning_rate
+        At the start; 2e-4 for an adapter and 1e-5 for a whole model where not given.
+    lora
+        Rank of the adapter that is trained.
+    whole
+        Train every weight instead of an adapter.
+    save_every
+        Steps between checkpoints: what a kill can cost.
+    report_to
+        "tensorboard" or "wandb"; those that are set up where not given.
+    """
+    options: dict[str, Any] = {
+        "epochs": epochs,
+        "rows": rows,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "lora": None if whole else lora,
+        "save_every": save_every,
+        "report_to": report_to,
+    }
+    run = _study(study)
+    return _train(run, "distilling", palette, lambda name: run.distill(name, **options), common)
+
+
+@app.command(sort_key=10)
+def export(
+    source: Path = STUDY,
+    /,
+    *,
+    palette: tuple[str, ...] = (),
+    solution: Path | None = None,
+    out: Path | None = None,
+    kind: Literal["pairs", "sft"] = "pairs",
+    layout: Literal["trl", "distilabel"] = "trl",
+    count: int | None = None,
+    beta: float = 0.1,
+    labels: Literal["drawn", "score"] = "drawn",
+    seed: int | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Write what other trainers read: preference pairs for DPO, or answers for SFT.
+
+    Takes a study, or a scored pilot, a solution, and where the rows go:
+
+        valuepalette export pilot.parquet --solution limit.json --out pairs.jsonl --beta 0.1
+
+    Parameters
+    ----------
+    source
+        The study's file, study.toml where none is named; or scored candidates with their responses.
+    palette
+        A palette of the study; may be given several times. All of them where none is named.
+    solution
+        A solution's file, for a pilot: of --candidates limit for pairs, of the pilot's own number for answers.
+    out
+        Where the rows of a pilot go: .jsonl or .parquet.
+    kind
+        Pairs by rejection sampling, or answers drawn as the decoder draws them.
+    layout
+        What is to read them.
+    count
+        Pairs of a prompt at most, 4 where not given; answers of a prompt, 1 where not given.
+    beta
+        Of the DPO that reads the pairs.
+    labels
+        Draw the better of two by its chance, so that DPO's optimum is the palette's; or always take the better score.
+    seed
+        Of every draw from a pilot.
+    """
+    options: dict[str, Any] = {"layout": layout}
+    options |= (
+        {"beta": beta, "labels": labels, "pairs": count or 4} if kind == "pairs" else {"answers": count or 1}
+    )
+    impossible: list[str] = []
+    if not _is_study(source):
+        _refuse("a pilot", {"--palette": palette}, "a study")
+        if solution is None or out is None:
+            raise ValueError("a pilot must come with --solution and --out")
+        _export(source, solution, out, kind, {**options, "seed": seed or 0})
+        written = {"": out}
+    else:
+        _refuse("a study", {"--solution": solution, "--out": out, "--seed": seed}, "a pilot")
+        run = _study(source)
+
+        def step(name: str) -> Path:
+            return run.export(name, kind, **options)
+
+        written = dict(_each(_named(run, palette), impossible, step))
+    common.say(
+        "\n".join(_titled(name, "", path) for name, path in written.items()),
+        {"exports": [{"palette": name or None, "path": str(path)} for name, path in written.items()]},
+    )
+    return _left_out(impossible)
+
+
+@app.command(sort_key=11)
 def compare(
     study: Path = STUDY,
     /,
@@ -413,7 +617,7 @@ def compare(
     return _left_out(impossible)
 
 
-@app.command(sort_key=9)
+@app.command(sort_key=12)
 def values(*, common: Common = COMMON) -> None:
     """List the values that can be measured, and how each is written in a study."""
     from dataclasses import asdict
@@ -424,7 +628,7 @@ def values(*, common: Common = COMMON) -> None:
     common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 
-@app.command(sort_key=10)
+@app.command(sort_key=13)
 def doctor(*, common: Common = COMMON) -> None:
     """Say what is installed, what is missing, and the command it comes with."""
     from dataclasses import asdict
@@ -433,6 +637,24 @@ def doctor(*, common: Common = COMMON) -> None:
 
     findings = examine()
     common.say(report(findings), {"packages": [{**asdict(found), "fits": found.fits} for found in findings]})
+
+
+def _train(run: Study, method: str, palette: Sequence[str], step: Any, common: Common) -> int:
+    """Trains for each palette, and compares what was asked with what was got where prompts are held out."""
+    impossible: list[str] = []
+    lines: list[str] = []
+    told: list[dict[str, Any]] = []
+    for name, tuned in _each(_named(run, palette), impossible, step):
+        about: dict[str, Any] = {"palette": name, "model": str(tuned.model), "seconds": tuned.seconds}
+        text = f"trained in {tuned.seconds:.0f} s, {tuned.steps} steps"
+        if run.prompts()[1] is not None:
+            judged = run.evaluate(name, method, quiet=False)
+            text += f"\n\n{judged}\n{judged.attained_text}"
+            about |= {"attained": judged.attained, "evaluation": judged.to_dict()}
+        lines.append(_titled(name, text, tuned.model))
+        told.append(about)
+    common.say("\n\n".join(lines), {"models": told})
+    return _left_out(impossible)
 
 
 def _study(path: Path) -> Study:
@@ -497,6 +719,15 @@ def _evaluate(source: Path, solution: Path) -> Evaluation:
     from valuepalette.solution import Solution
 
     return evaluate(Pilot.read(source), Solution.load(solution))
+
+
+def _export(source: Path, solution: Path, out: Path, kind: str, options: Mapping[str, Any]) -> None:
+    from valuepalette.exporting import export_pairs, export_sft, write_rows
+    from valuepalette.pilot import Pilot
+    from valuepalette.solution import Solution
+
+    make = export_pairs if kind == "pairs" else export_sft
+    write_rows(make(Pilot.read(source), Solution.load(solution), **options), out)
 
 
 def _palette(asks: Sequence[str]) -> Palette:

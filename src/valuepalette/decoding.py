@@ -152,7 +152,7 @@ class Decoder:
         pilot = _drawn(pilot, self.solution, seed)
         shape = (len(prompts), k)
         probabilities = np.asarray(pilot.table["probability"]).reshape(shape)
-        features, measured = _features(pilot, self.solution)
+        features, measured = self.solution.features_of(pilot)
         features[:, ~measured] = np.nan
         marked = np.asarray(pilot.table["drawn"]).reshape(shape)
         return Answers(pilot, features.reshape(*shape, -1), probabilities, marked.argmax(axis=1))
@@ -239,7 +239,7 @@ def choose(
 def _drawn(pilot: Pilot, solution: Solution, seed: int) -> Pilot:
     """The pilot with the chance of each candidate, and one of each prompt drawn."""
     order = _by_candidate(pilot)
-    features, _ = _features(pilot, solution)
+    features, _ = solution.features_of(pilot)
     heads = order[pilot.starts[:-1]]
     named = {"prompt", "messages"} & set(pilot.table.column_names)
     prompts = pilot.texts() if named else pilot.table["prompt_id"].to_pylist()
@@ -266,16 +266,6 @@ def _pick(chance: Array, seed: int, prompt: object) -> int:
 def _by_candidate(pilot: Pilot) -> NDArray[np.intp]:
     """Row numbers by prompt, in each by candidate, so that the order of rows means nothing."""
     return np.lexsort((np.asarray(pilot.table["candidate"]), pilot.prompt_index))
-
-
-def _features(pilot: Pilot, solution: Solution) -> tuple[Array, NDArray[np.bool_]]:
-    """The solution's features of each row, and which were measured: one without weight may be left out, as 0."""
-    resolved = solution.resolved
-    known = [name for name in resolved.columns if name in pilot.table.column_names]
-    columns = {name: pilot.column(name)[pilot.prompt_index] for name in known}
-    measured = resolved.measured(pilot.values, columns)
-    features = resolved.features_of(pilot.array, pilot.values, columns, partial=True)
-    return np.where(measured, features, 0.0), measured
 
 
 def _needed(solution: Solution) -> list[Feature]:

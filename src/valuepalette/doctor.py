@@ -23,6 +23,7 @@ _PARTS = {
     "core": "solving, evaluating, every file format",
     "models": "running language models and rewards that are models",
     "demo": "the embedded values",
+    "train": "fine-tuning and distilling",
     "weights": "the embedded models",
 }
 

@@ -11,6 +11,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from valuepalette.certificates import Choice, choice_among, reported, sentence
 from valuepalette.dual import Certificate, Optimum, Status
@@ -20,6 +21,7 @@ from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, extrapolated, pose
 from valuepalette.pricing import Sensitivity, price_list
 from valuepalette.tilting import Array, spread
+from valuepalette.trainers import RewardWeights, sampling_faults
 from valuepalette.uncertainty import (
     bound_covariance,
     gain_errors,
@@ -275,6 +277,49 @@ class Solution:
         scores = np.where(kept, apart @ self.weights.array, -np.inf)
         chance = np.exp(scores - scores.max())
         return chance / chance.sum()
+
+    def features_of(self, pilot: Pilot) -> tuple[Array, NDArray[np.bool_]]:
+        """The features of each row of a pilot, (n, m), and which were measured, (m,).
+
+        One without weight may be missing from the pilot; it counts as 0.
+        """
+        known = [name for name in self.resolved.columns if name in pilot.table.column_names]
+        columns = {name: pilot.column(name)[pilot.prompt_index] for name in known}
+        measured = self.resolved.measured(pilot.values, columns)
+        features = self.resolved.features_of(pilot.array, pilot.values, columns, partial=True)
+        return np.where(measured, features, 0.0), measured
+
+    def reward_weights(self, beta: float) -> RewardWeights:
+        """What a trainer multiplies each feature by: β·λ, for KL-regularised learning with the coefficient `beta`.
+
+        Its optimum is then p0·exp(λᵀf)/Z(x), whatever β is. `print` shows how TRL is told; `.snippet("openrlhf")` and
+        `.snippet("verl")` how others are. Features without weight are left out.
+
+        Raises ValueError where no trainer's optimum has these levels: a solution for a decoder of k candidates, a
+        joint one, one whose weights do not exist, and a pilot drawn at another temperature than 1, or truncated.
+
+        >>> rng = np.random.default_rng(0)
+        >>> values = {"humor": rng.normal(size=400)}
+        >>> pilot = Pilot.from_arrays(values, prompt_id=np.repeat(np.arange(50), 8))
+        >>> solution = Solution.from_weights(pilot, {"humor": 0.5}, "limit")
+        >>> solution.reward_weights(beta=0.1)
+        RewardWeights({'humor': 0.05}, beta=0.1)
+        """
+        if self.status is not Status.OPTIMAL:
+            raise ValueError(f"weights for a trainer need an OPTIMAL solution, got {self.status.name}")
+        if self.candidates != "limit":
+            kind = "joint mode" if self.mode == "joint" else f"a decoder of k = {self.candidates} candidates"
+            raise ValueError(
+                f'weights for a trainer need candidates="limit", got those of {kind}, which a trained model is not'
+            )
+        sampling = self.fingerprint.get("sampling") or {}
+        if faults := sampling_faults(sampling):
+            raise ValueError(
+                "weights for a trainer need a pilot of temperature 1 without top-k and top-p, since the model that is "
+                f"trained has neither, got {', '.join(faults)}"
+            )
+        weighted = {name: weight for name, weight in self.weights.items() if weight}
+        return RewardWeights(weighted, beta, tokens=sampling.get("max_new_tokens"))
 
     def sensitivity(self, step: float | Mapping[str, float] = 0.1) -> Sensitivity:
         """What moves around this optimum: dλ/dc, and what a little more of each value costs the others and in KL.

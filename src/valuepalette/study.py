@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from valuepalette.attainment import Evaluation
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
 from valuepalette.evaluation import evaluate
+from valuepalette.exporting import export_pairs, export_sft, write_rows
 from valuepalette.folders import alone, begin, digest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
@@ -24,11 +25,13 @@ from valuepalette.rewards import Reward
 from valuepalette.settings import Settings, read_settings
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
+from valuepalette.training import Task, Tuned
 
 __all__ = ["Prompts", "Study"]
 
 _FORMAT = 1
 _METHOD = "decoding"
+_TRAINED = ("finetuning", "distilling")
 
 
 class Prompts(list[Prompt]):
@@ -95,6 +98,21 @@ class Study:
             )
         order = np.random.default_rng(settings.seed).permutation(len(own)).tolist()
         return own.chosen(sorted(order[out:])), own.chosen(sorted(order[:out]))
+
+    def task(self) -> Task:
+        """What a trainer is to learn on: the pilot's prompts, and everything else as the study says."""
+        settings, (own, _) = self.settings, self.prompts()
+        return Task(
+            model=settings.model,
+            prompts=own,
+            sampling=settings.sampling,
+            rewards=self._rewards,
+            columns=own.columns,
+            template=settings.template,
+            dtype=settings.dtype,
+            device=settings.device,
+            seed=settings.seed,
+        )
 
     def sample(self, *, quiet: bool = False) -> None:
         """Draws the candidates of the pilot and of the prompts held out; opens the model only if some are missing."""
@@ -201,12 +219,133 @@ class Study:
         """
         return self._decoded(palette)[0]
 
-    def evaluate(self, palette: str) -> Evaluation:
-        """What was asked against what was got on the prompts held out; writes `evaluation/decoding/<palette>.json`."""
-        answers, solution = self._decoded(palette)
-        judged = evaluate(answers, solution, checks=self.checks(answers))
-        judged.save(self.folder / "evaluation" / _METHOD / f"{palette}.json")
+    def finetune(self, palette: str, *, correct: bool = False, quiet: bool = False, **options: Any) -> Tuned:
+        """Trains the model towards a palette by reinforcement, in `models/finetuning/<palette>`.
+
+        The palette is solved for k → ∞, whatever `[solve]` says. With `correct`, the trained model answers the pilot's
+        prompts anew, and training goes on from it with the weights that its answers ask for. `options` are those of
+        `valuepalette.training.finetuning.finetune`.
+        """
+        from valuepalette.training.correcting import corrected
+        from valuepalette.training.finetuning import finetune
+
+        folder, solution = self._trained_for("finetuning", palette, "limit")
+        tuned = finetune(self.task(), solution, folder, quiet=quiet, **options)
+        if not correct:
+            return tuned
+        own, _ = self.prompts()
+        fresh = self._answered(tuned, "finetuning", own, folder / "fresh", self.settings.candidates, quiet)
+        better = corrected(solution, fresh)
+        return finetune(self.task(), better, folder / "corrected", start=tuned, quiet=quiet, **options)
+
+    def distill(self, palette: str, *, quiet: bool = False, **options: Any) -> Tuned:
+        """Trains the model on the pilot's candidates, weighted by the palette, in `models/distilling/<palette>`.
+
+        The palette is solved for the pilot's K, whatever `[solve]` says. `options` are those of
+        `valuepalette.training.distilling.distill`.
+        """
+        from valuepalette.training.distilling import distill
+
+        folder, solution = self._trained_for("distilling", palette, None)
+        return distill(self.task(), solution, self.pilot(), folder, quiet=quiet, **options)
+
+    def export(self, palette: str, kind: Literal["pairs", "sft"], **options: Any) -> Path:
+        """What other trainers read, written to `exports/<palette>-<kind>.jsonl`.
+
+        Pairs are of the palette solved for k → ∞, answers of the palette solved for the pilot's K; `options` are those
+        of `export_pairs` and `export_sft`.
+        """
+        rows = (
+            export_pairs(self.pilot(), self._solved(palette, "limit"), seed=self.settings.seed, **options)
+            if kind == "pairs"
+            else export_sft(self.pilot(), self._solved(palette, None), seed=self.settings.seed, **options)
+        )
+        path = self.folder / "exports" / f"{palette}-{kind}.jsonl"
+        write_rows(rows, path)
+        return path
+
+    def tuned(self, method: str, palette: str) -> Tuned:
+        """The model that "finetuning" or "distilling" left, the corrected one where there is one."""
+        folder = self._models(method, palette)
+        return Tuned.load(folder / "corrected" if (folder / "corrected" / "tuned.json").is_file() else folder)
+
+    def answer(self, method: str, palette: str, *, quiet: bool = False) -> Pilot:
+        """What a trained model says to the prompts held out, as many answers to each as the base model gave.
+
+        Writes `answers/<method>/<palette>.parquet`, scored.
+        """
+        tuned, out = self.tuned(method, palette), self.held_out()
+        _, prompts = self.prompts()
+        assert prompts is not None
+        k = int(out.sizes.max())
+        answers = self._answered(tuned, method, prompts, tuned.folder / "answers", k, quiet)
+        answers.write(self.folder / "answers" / method / f"{palette}.parquet")
+        return answers
+
+    def evaluate(self, palette: str, method: str = _METHOD, *, quiet: bool = True) -> Evaluation:
+        """What was asked against what was got on the prompts held out; writes `evaluation/<method>/<palette>.json`.
+
+        method  "decoding"; or "finetuning" or "distilling", whose model answers where it has not yet
+        """
+        if method == _METHOD:
+            answers, solution = self._decoded(palette)
+            judged = evaluate(answers, solution, checks=self.checks(answers))
+        else:
+            answers = self.answer(method, palette, quiet=quiet)
+            solution = Solution.load(self._models(method, palette) / "solution.json")
+            judged = evaluate(answers, solution, self.held_out(), checks=self.checks(answers))
+        judged.save(self.folder / "evaluation" / method / f"{palette}.json")
         return judged
+
+    def _models(self, method: str, palette: str) -> Path:
+        if method not in _TRAINED:
+            raise ValueError(f"method must be one of {_METHOD}, {', '.join(_TRAINED)}, got {method!r}")
+        if palette not in self.settings.palettes:
+            raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
+        return self.folder / "models" / method / palette
+
+    def _trained_for(self, method: str, palette: str, candidates: Any) -> tuple[Path, Solution]:
+        """Where a model is trained, and the solution it is trained for, which is kept there."""
+        folder = self._models(method, palette)
+        solution = self._solved(palette, candidates)
+        folder.mkdir(parents=True, exist_ok=True)
+        solution.save(folder / "solution.json")
+        return folder, solution
+
+    def _solved(self, palette: str, candidates: Any) -> Solution:
+        """A palette solved for another number of candidates than the study's; raises where it cannot be had."""
+        told = {**self.settings.solve, "candidates": candidates}
+        pilot, wanted = self._posed(palette)
+        return solve(pilot, wanted, seed=self.settings.seed, **told)
+
+    def _answered(
+        self, tuned: Tuned, method: str, prompts: Prompts, folder: Path, k: int, quiet: bool
+    ) -> Pilot:
+        """Scored answers of a trained model; what is there already stays."""
+        settings, sampling = self.settings, self.settings.sampling
+        if method == "distilling":  # it learned what was drawn, truncation and all
+            sampling = replace(sampling, temperature=1.0, top_k=0, top_p=1.0)
+        if not collecting.finished(folder):
+            from valuepalette.engines.opening import open_engine
+
+            engine = open_engine(
+                str(tuned.model), dtype=settings.dtype, device=settings.device, template=settings.template
+            )
+            try:
+                collecting.sample(
+                    engine,
+                    prompts,
+                    folder,
+                    k=k,
+                    sampling=sampling,
+                    seed=settings.seed + 1,
+                    columns=prompts.columns,
+                    shard=settings.shard,
+                    quiet=quiet,
+                )
+            finally:
+                engine.close()
+        return collecting.score(folder, self._rewards, model=settings.model, quiet=quiet)
 
     def _decoded(self, palette: str) -> tuple[Pilot, Solution]:
         out = self.held_out()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from valuepalette.engines import Candidate, Prompt, Sampling
+from valuepalette.engines import Candidate, Message, Prompt, Sampling
 from valuepalette.engines.drawing import candidate_key
 from valuepalette.engines.loading import LoadedModel
 
@@ -79,6 +79,48 @@ class TransformersEngine:
         if self._loaded is None:
             raise ValueError(f"engine must be open, got the closed engine of {self._fingerprint['model']}")
         return self._loaded
+
+    @property
+    def template(self) -> str | None:
+        """The Jinja text that a prompt is put into; None where it is continued as it stands."""
+        return self._template
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end an answer, the tokenizer's own first."""
+        own = self.loaded.tokenizer.eos_token_id
+        return tuple(sorted(self._ends, key=lambda token: (token != own, token)))
+
+    def turns(self, prompt: Prompt, sampling: Sampling) -> str | list[Message]:
+        """What the model's template is given: the conversation, system turn included; the text where it has none."""
+        if self._template is not None:
+            return _turns(0, prompt, sampling.system_prompt)
+        self.encode(prompt, sampling)
+        return str(prompt)
+
+    def encode(self, prompt: Prompt, sampling: Sampling) -> list[int]:
+        """The token ids that the model reads for a prompt."""
+        return self._encode(0, prompt, sampling)
+
+    def encode_answer(self, prompt: Prompt, answer: str, sampling: Sampling) -> list[int]:
+        """The token ids of an answer's text after its prompt, as they are where both are read in one go.
+
+        Where the end of the prompt and the start of the answer would share a token, the answer is read by itself.
+        """
+        tokenizer, read = self.loaded.tokenizer, self.encode(prompt, sampling)
+        if self._template is None:
+            both = tokenizer(f"{prompt}{answer}").input_ids
+        else:
+            text = self._templated(0, prompt, sampling.system_prompt) + answer
+            both = tokenizer(text, add_special_tokens=False).input_ids
+        if both[: len(read)] == read:
+            return list(both[len(read) :])
+        return list(tokenizer(answer, add_special_tokens=False).input_ids)
+
+    def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """The answer that tokens after `prompt` make, as `sample` words it."""
+        ended = bool(tokens) and tokens[-1] in self._ends
+        return self._text(prompt, tokens[:-1] if ended else tokens)
 
     def sample(
         self,
@@ -199,7 +241,7 @@ class TransformersEngine:
     def _candidate(
         self, prompt: Sequence[int], answer: Answer, sampling: Sampling, logprobs: bool
     ) -> Candidate:
-        text = self._text(prompt, answer.tokens[:-1] if answer.tokens[-1] in self._ends else answer.tokens)
+        text = self.decode(prompt, answer.tokens)
         cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=len(text))
         return Candidate(
             text=text[:cut],

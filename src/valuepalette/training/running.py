@@ -1,0 +1,161 @@
+"""Running a trainer so that it can be killed: checkpoints that are whole, metrics by step, one result at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from valuepalette.folders import replace_file, write_json
+from valuepalette.progress import Progress
+from valuepalette.training import METRICS, MODEL, RESULT, Tuned
+
+__all__ = ["calm", "finish", "in_rounds", "run"]
+
+CHECKPOINTS = "checkpoints"
+_WHOLE = "whole"
+
+
+@contextlib.contextmanager
+def calm() -> Iterator[None]:
+    """Keeps off the terminal what libraries tell each other about their next releases, and their bars."""
+    from valuepalette.engines.loading import quiet
+
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def run(trainer: Any, folder: Path, *, label: str, quiet: bool) -> None:
+    """Trains from the last whole checkpoint of `folder`, or from the start.
+
+    A checkpoint counts once a file in it says that it is whole; what a kill left half written is removed. Rows of
+    `metrics.jsonl` after the checkpoint are written again.
+    """
+    from transformers.trainer_callback import PrinterCallback
+
+    last = _last(folder / CHECKPOINTS)
+    done = 0 if last is None else _step(last)
+    rows = _rows(folder / METRICS, done)
+    before = rows[-1]["seconds"] if rows else 0.0
+    trainer.remove_callback(PrinterCallback)
+    total = trainer.args.max_steps
+    with Progress(label, total, done=done, unit="steps", quiet=quiet) as progress:
+        trainer.add_callback(_recorder(folder / METRICS, progress, before))
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+
+
+def finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float]) -> Tuned:
+    """Writes the model, and then what says that training has ended; checkpoints are no longer needed."""
+    model, beside = folder / MODEL, folder / ".model.part"
+    if not model.exists():
+        shutil.rmtree(beside, ignore_errors=True)
+        trainer.save_model(str(beside))
+        (beside / "training_args.bin").unlink(missing_ok=True)
+        os.replace(beside, model)
+    row = _rows(folder / METRICS, math.inf)[-1]
+    content = {
+        "method": method,
+        "weights": dict(weights),
+        "steps": trainer.state.global_step,
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "seconds": row["seconds"],
+    }
+    write_json(folder / RESULT, content)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return Tuned.load(folder)
+
+
+def in_rounds(size: int, count: int, seed: int) -> list[int]:
+    """`count` of `size` things, each as often as the others: the whole run's order, so that a kill changes nothing.
+
+    >>> in_rounds(3, 5, seed=0)
+    [2, 0, 1, 2, 1]
+    """
+    rng = np.random.default_rng(seed)
+    rounds = [rng.permutation(size) for _ in range(-(-count // size))]
+    return np.concatenate(rounds)[:count].tolist()
+
+
+def _last(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; the others are removed."""
+    found: list[Path] = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / _WHOLE).is_file():
+            found.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(found, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _rows(path: Path, last: float) -> list[dict[str, Any]]:
+    """The rows up to a step, and no others left in the file."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]  # a kill may cut the last one
+    kept = [line for line in whole if json.loads(line)["step"] <= last]
+    if kept != lines:
+        replace_file(path, lambda to: to.write_text("".join(kept), encoding="utf-8"))
+    return [json.loads(line) for line in kept]
+
+
+def _recorder(path: Path, progress: Progress, before: float) -> Any:
+    """A callback that writes a row for each step, marks checkpoints as whole and counts steps."""
+    from transformers import TrainerCallback
+
+    start = time.monotonic()
+
+    class Recorder(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            progress.advance(1)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if not logs or "train_loss" in logs:  # the last, over all steps
+                return
+            row = {"step": state.global_step, "seconds": round(before + time.monotonic() - start, 3)}
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**row, **_told(logs)}, ensure_ascii=False) + "\n")
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            for file in checkpoint.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            replace_file(checkpoint / _WHOLE, lambda to: to.write_text("", encoding="utf-8"))
+
+    return Recorder()
+
+
+def _told(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trainer logs, in the words of this package: levels by feature, KL by answer and not by token."""
+    row: dict[str, Any] = {}
+    levels, spreads = dict[str, Any](), dict[str, Any]()
+    for key, entry in logs.items():
+        number = None if isinstance(entry, float) and not math.isfinite(entry) else entry
+        if key.startswith("rewards/"):
+            name, _, what = key.removeprefix("rewards/").rpartition("/")
+            (levels if what == "mean" else spreads)[name] = number
+        elif key in ("loss", "grad_norm", "learning_rate", "reward", "entropy"):
+            row[key] = number
+    if levels:
+        row |= {"levels": levels, "spreads": spreads}
+    if "kl" in logs and "completions/mean_length" in logs:
+        row["kl"] = logs["kl"] * logs["completions/mean_length"]
+        row["length"] = logs["completions/mean_length"]
+        row["cut"] = logs.get("completions/clipped_ratio")
+    return row
