@@ -234,7 +234,7 @@ class Study:
         if not correct:
             return tuned
         own, _ = self.prompts()
-        fresh = self._answered(tuned, "finetuning", own, folder / "fresh", self.settings.candidates, quiet)
+        fresh = self.answers_of(tuned, own, folder / "fresh", self.settings.candidates, quiet=quiet)
         better = corrected(solution, fresh)
         return finetune(self.task(), better, folder / "corrected", start=tuned, quiet=quiet, **options)
 
@@ -278,9 +278,38 @@ class Study:
         _, prompts = self.prompts()
         assert prompts is not None
         k = int(out.sizes.max())
-        answers = self._answered(tuned, method, prompts, tuned.folder / "answers", k, quiet)
+        answers = self.answers_of(tuned, prompts, tuned.folder / "answers", k, quiet=quiet)
         answers.write(self.folder / "answers" / method / f"{palette}.parquet")
         return answers
+
+    def answers_of(
+        self, tuned: Tuned, prompts: Prompts, folder: Path, k: int, *, quiet: bool = False
+    ) -> Pilot:
+        """Scored answers of a trained model; what is there already stays."""
+        settings, sampling = self.settings, self.settings.sampling
+        if tuned.method == "distilling":  # it learned what was drawn, truncation and all
+            sampling = replace(sampling, temperature=1.0, top_k=0, top_p=1.0)
+        if not collecting.finished(folder):
+            from valuepalette.engines.opening import open_engine
+
+            engine = open_engine(
+                str(tuned.model), dtype=settings.dtype, device=settings.device, template=settings.template
+            )
+            try:
+                collecting.sample(
+                    engine,
+                    prompts,
+                    folder,
+                    k=k,
+                    sampling=sampling,
+                    seed=settings.seed + 1,
+                    columns=prompts.columns,
+                    shard=settings.shard,
+                    quiet=quiet,
+                )
+            finally:
+                engine.close()
+        return collecting.score(folder, self._rewards, model=settings.model, quiet=quiet)
 
     def evaluate(self, palette: str, method: str = _METHOD, *, quiet: bool = True) -> Evaluation:
         """What was asked against what was got on the prompts held out; writes `evaluation/<method>/<palette>.json`.
@@ -317,35 +346,6 @@ class Study:
         told = {**self.settings.solve, "candidates": candidates}
         pilot, wanted = self._posed(palette)
         return solve(pilot, wanted, seed=self.settings.seed, **told)
-
-    def _answered(
-        self, tuned: Tuned, method: str, prompts: Prompts, folder: Path, k: int, quiet: bool
-    ) -> Pilot:
-        """Scored answers of a trained model; what is there already stays."""
-        settings, sampling = self.settings, self.settings.sampling
-        if method == "distilling":  # it learned what was drawn, truncation and all
-            sampling = replace(sampling, temperature=1.0, top_k=0, top_p=1.0)
-        if not collecting.finished(folder):
-            from valuepalette.engines.opening import open_engine
-
-            engine = open_engine(
-                str(tuned.model), dtype=settings.dtype, device=settings.device, template=settings.template
-            )
-            try:
-                collecting.sample(
-                    engine,
-                    prompts,
-                    folder,
-                    k=k,
-                    sampling=sampling,
-                    seed=settings.seed + 1,
-                    columns=prompts.columns,
-                    shard=settings.shard,
-                    quiet=quiet,
-                )
-            finally:
-                engine.close()
-        return collecting.score(folder, self._rewards, model=settings.model, quiet=quiet)
 
     def _decoded(self, palette: str) -> tuple[Pilot, Solution]:
         out = self.held_out()

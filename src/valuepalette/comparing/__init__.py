@@ -29,6 +29,7 @@ def compare(
     runs: int = 20,
     bound: float = 6.0,
     answers: int = 4,
+    steps: int = 100,
     quiet: bool = False,
 ) -> Comparison:
     """Aligns the study's model in several ways and judges all by `palette` on the prompts held out.
@@ -37,6 +38,7 @@ def compare(
     runs     how many λ are drawn for a method that draws them
     bound    of their sum, raw units (the paper's 6)
     answers  how many answers to each prompt are drawn from a model that is not decoded, so that its levels are sure
+    steps    of the optimiser for each model that is trained by reinforcement
 
     Writes `compare/<palette>.json` in the run folder. What a method has found is kept in `compare/<palette>/`, so that
     a run that was stopped goes on, and another method costs only itself; with other settings it is found anew. Raises
@@ -46,8 +48,9 @@ def compare(
         raise ValueError(f"methods must be among {', '.join(METHODS)}, got {unknown[0]!r}")
     if not methods:
         raise ValueError(f"methods must name at least one of {', '.join(METHODS)}, got none")
-    if runs < 1 or answers < 1:
-        raise ValueError(f"runs and answers must be at least 1, got {runs} and {answers}")
+    for name, number in {"runs": runs, "answers": answers, "steps": steps}.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     solution = study.solve(palette)
     if solution.certificate is not None:
         raise Infeasible(solution)
@@ -69,6 +72,7 @@ def compare(
                 bound=bound,
                 seed=study.settings.seed,
                 answers=answers,
+                steps=steps,
                 quiet=quiet,
             )
             try:
@@ -90,7 +94,7 @@ def _kept(bench: Bench, method: str) -> list[Run]:
     told = {
         "solution": digest(bench.solution.to_dict()),
         "held_out": digest(bench.held_out.array.tolist()),
-        "settings": [bench.runs, bench.bound, bench.seed, bench.answers],
+        "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.steps],
     }
     if path.is_file():
         recorded = read_json(path, _FORMAT)

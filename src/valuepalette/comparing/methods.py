@@ -25,7 +25,7 @@ from valuepalette.engines import Engine, Sampling
 from valuepalette.evaluation import evaluate
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
-from valuepalette.solution import Solution
+from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
 from valuepalette.study import Prompts, Study
 
@@ -42,6 +42,7 @@ class Bench:
 
     folder  where a method may keep what it samples and trains
     answers how many answers to each unseen prompt an undecoded model gives, so that its levels are as sure
+    steps   of the optimiser for each model that is trained by reinforcement
     """
 
     study: Study
@@ -53,6 +54,7 @@ class Bench:
     bound: float
     seed: int
     answers: int
+    steps: int
     quiet: bool
 
     @cached_property
@@ -219,6 +221,30 @@ def _guided(bench: Bench) -> Iterator[Run]:
     yield Run("guided", "", bench.judge(answers, bench.held_out), Cost(tokens, 0, minutes))
 
 
+def _tuned(method: str, name: str) -> Callable[[Bench], Iterator[Run]]:
+    def run(bench: Bench) -> Iterator[Run]:
+        study = bench.study
+        try:
+            if method == "finetuning":
+                tuned = study.finetune(bench.palette, steps=bench.steps, quiet=bench.quiet)
+            else:
+                tuned = study.distill(bench.palette, quiet=bench.quiet)
+        except Infeasible as proof:
+            raise LeftOutError(f"for this the palette cannot be had: {proof}") from None
+        except ValueError as refusal:
+            raise LeftOutError(str(refusal)) from None
+        answers = study.answer(method, bench.palette, quiet=bench.quiet)
+        tokens = float(np.mean(np.asarray(answers.table["tokens"])))
+        yield Run(
+            name,
+            "",
+            bench.judge(answers, bench.held_out),
+            Cost(tokens, tuned.tokens, tuned.seconds / 60),
+        )
+
+    return run
+
+
 def levels_of(solution: Solution) -> Palette:
     """The palette's bounds as numbers, the same for another model."""
     derived = [str(spec) for spec in solution.resolved.specs if spec.tail or spec.cohort]
@@ -243,5 +269,7 @@ METHODS: Mapping[str, Callable[[Bench], Iterator[Run]]] = {
     "prompted": _prompted,
     "prompted+map-d": _prompted_decoded,
     "guided": _guided,
+    "map-f": _tuned("finetuning", "map-f"),
+    "distill": _tuned("distilling", "distill"),
 }
 """By the name that `--methods` takes."""
