@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
     from valuepalette.sequencing import Ascent, solve_sequentially
-    from valuepalette.sizing import SampleSize, sample_size
     from valuepalette.shards import ParquetShards, open_shards
+    from valuepalette.sizing import SampleSize, sample_size
     from valuepalette.solution import Infeasible, Solution
     from valuepalette.solving import levels, reach, solve
     from valuepalette.study import Study
