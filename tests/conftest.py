@@ -47,6 +47,8 @@ CORE = (
     "crossfitting",
     "sizing",
     "corrections",
+    "trainers",
+    "exporting",
     "fuzz",
     "paper_pilots",
     "docs",

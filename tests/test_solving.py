@@ -740,6 +740,14 @@ def test_a_value_that_is_free_has_a_weight_without_error() -> None:
     assert 0 < solution.weights.error[0] < 1e-6
 
 
+def test_given_weights_may_be_of_any_size() -> None:
+    pilot = Pilot.from_arrays({"humor": [0.0, 0.0, 0.0, 0.0, 0.0, 0.5]}, prompt_id=[0, 0, 0, 1, 1, 1])
+    for weight in (1e3, 1e6, -1e9):
+        at = vp.levels(pilot, {"humor": weight})
+        assert at.levels["humor"] == pytest.approx(0.25 if weight > 0 else 0.0)
+        assert at.weights.se.tolist() == [0.0]
+
+
 def test_zero_is_printed_without_a_sign() -> None:
     assert str(vp.reach(Pilot.from_arrays({"a": [-0.0, -0.0]}, prompt_id=[0, 0]), None, "a")) == (
         "a: 0 to 0 with k = 2, base 0"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -281,6 +284,42 @@ def test_newton_begins_on_a_sample(tmp_path: Path) -> None:
     assert isinstance(pieces, Solution)
     assert pieces.passes < memory.passes
     assert pieces.passes <= 4
+
+
+LIMITED = """
+import resource, sys
+import numpy, pyarrow.parquet, scipy.optimize, scipy.special
+import valuepalette as vp
+import valuepalette.solving
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+vp.solve(vp.Pilot.from_arrays({"a": [0.0, 1.0], "b": [0.0, 2.0]}, prompt_id=[0, 0]), {"a": "reach 20%"})
+before = peak()
+shards = vp.open_shards(sys.argv[1], memory=int(sys.argv[2]))
+solution = vp.solve(shards, {"a": "reach 20%", "b": "keep"}, int(sys.argv[3]))
+print(peak() - before, solution.status.name)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [8, 3])
+def test_memory_stays_within_the_budget(k: int, tmp_path: Path) -> None:
+    """96 MB of numbers in row groups of 48 MB on a budget of 64 MB; also in blocks, laid out four times."""
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        columns = {name: rng.normal(size=2_000_000) for name in ("a", "b")}
+        ids = np.repeat(np.arange(250_000) + 250_000 * number, 8)
+        table = pa.table({"prompt_id": ids, **columns})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=2_000_000, compression="none")
+    budget = 64_000_000
+    command = [sys.executable, "-c", LIMITED, str(tmp_path), str(budget), str(k)]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet)
+    taken, status = done.stdout.split()
+    assert status == "OPTIMAL"
+    assert int(taken) <= budget
 
 
 # ---- what is refused

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from valuepalette.collecting import sample, score
     from valuepalette.crossfitting import CrossFit, crossfit
     from valuepalette.decoding import Answers, Decoder, choose
+    from valuepalette.distributing import RayShards, on_ray
     from valuepalette.dual import Status
     from valuepalette.engines import Candidate, Engine, Message, Prompt, Sampling
     from valuepalette.engines.opening import open_engine
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.opening import open_reward
     from valuepalette.sequencing import Ascent, solve_sequentially
+    from valuepalette.shards import ParquetShards, open_shards
     from valuepalette.sizing import SampleSize, sample_size
     from valuepalette.solution import Infeasible, Solution
     from valuepalette.solving import levels, reach, solve
@@ -61,10 +63,12 @@ __all__ = [
     "Infeasible",
     "Message",
     "Palette",
+    "ParquetShards",
     "Pilot",
     "Plan",
     "Price",
     "Prompt",
+    "RayShards",
     "Reward",
     "RewardWeights",
     "Robustness",
@@ -89,8 +93,10 @@ __all__ = [
     "export_sft",
     "finetune",
     "levels",
+    "on_ray",
     "open_engine",
     "open_reward",
+    "open_shards",
     "plan",
     "reach",
     "read_prompts",
@@ -110,6 +116,7 @@ _MODULES = {
     "collecting": ("sample", "score"),
     "crossfitting": ("CrossFit", "crossfit"),
     "decoding": ("Answers", "Decoder", "choose"),
+    "distributing": ("RayShards", "on_ray"),
     "dual": ("Status",),
     "engines": ("Candidate", "Engine", "Message", "Prompt", "Sampling"),
     "engines.opening": ("open_engine",),
@@ -126,6 +133,7 @@ _MODULES = {
     "rewards.opening": ("open_reward",),
     "sequencing": ("Ascent", "solve_sequentially"),
     "sizing": ("SampleSize", "sample_size"),
+    "shards": ("ParquetShards", "open_shards"),
     "solution": ("Infeasible", "Solution"),
     "solving": ("levels", "reach", "solve"),
     "study": ("Study",),

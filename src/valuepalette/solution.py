@@ -530,12 +530,13 @@ def solution_of(posed: Posed, optimum: Optimum) -> Solution:
     """The optimum of a posed palette in the units of its values, with its standard errors and its proof."""
     groups, resolved = posed.groups, posed.resolved
     names = resolved.features
-    covariance = weight_covariance(groups, optimum, resolved.influence_lower, resolved.influence_upper)
     if optimum.status in (Status.BOUNDARY, Status.INFEASIBLE):
-        covariance = np.full_like(covariance, np.nan)
+        covariance = np.full((len(names),) * 2, np.nan)
     elif not (np.isfinite(resolved.lower) | np.isfinite(resolved.upper)).any():
-        # Weights that were given, not found.
-        covariance = np.zeros_like(covariance)
+        # Weights that were given, not found; of any size, so that V may be next to nothing.
+        covariance = np.zeros((len(names),) * 2)
+    else:
+        covariance = weight_covariance(groups, optimum, resolved.influence_lower, resolved.influence_upper)
     proof = None if optimum.certificate is None else _proof(posed, optimum.certificate)
     nearer = optimum.levels - resolved.lower <= resolved.upper - optimum.levels
     binds = np.where(optimum.weights == 0, nearer, optimum.weights > 0)
