@@ -55,6 +55,25 @@ class TransformersEngine:
             raise ValueError(f"engine must be open, got the closed engine of {self._fingerprint['model']}")
         return self._loaded
 
+    def encode(self, prompt: Prompt, sampling: Sampling) -> list[int]:
+        """The token ids that the model reads for a prompt."""
+        return self._encode(0, prompt, sampling)
+
+    def encode_answer(self, prompt: Prompt, answer: str, sampling: Sampling) -> list[int]:
+        """The token ids of an answer's text after its prompt, as they are where both are read in one go.
+
+        Where the end of the prompt and the start of the answer would share a token, the answer is read by itself.
+        """
+        tokenizer, read = self.loaded.tokenizer, self.encode(prompt, sampling)
+        if self._template is None:
+            both = tokenizer(f"{prompt}{answer}").input_ids
+        else:
+            text = self._templated(0, prompt, sampling.system_prompt) + answer
+            both = tokenizer(text, add_special_tokens=False).input_ids
+        if both[: len(read)] == read:
+            return list(both[len(read) :])
+        return list(tokenizer(answer, add_special_tokens=False).input_ids)
+
     def sample(
         self,
         prompts: Sequence[Prompt],

@@ -15,7 +15,7 @@ from valuepalette.rewards.opening import REWARDS
 
 __all__ = ["Listed", "ListedColumn", "list_rewards", "listing"]
 
-_NEEDS_MODELS = ("perplexity", "classifier", "reward_model", "embedding")
+_NEEDS_MODELS = ("perplexity", "implicit", "classifier", "reward_model", "embedding")
 _WIDTH = 100
 
 
