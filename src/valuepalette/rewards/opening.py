@@ -11,6 +11,7 @@ from valuepalette.rewards import Reward, embedded
 from valuepalette.rewards.classifier import Classifier
 from valuepalette.rewards.embedding import Coherence
 from valuepalette.rewards.implicit import ImplicitReward
+from valuepalette.rewards.learned import LearnedHead
 from valuepalette.rewards.lexical import Diversity, Length
 from valuepalette.rewards.perplexity import Perplexity
 from valuepalette.rewards.python import PythonFunction
@@ -26,6 +27,7 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "classifier": Classifier,
     "reward_model": RewardModel,
     "embedding": Coherence.by,
+    "head": LearnedHead,
     "python": PythonFunction,
     "embedded:harmlessness": embedded.harmlessness,
     "embedded:toxicity": embedded.toxicity,
