@@ -202,7 +202,7 @@ def _fit(
             {"C": (1 / grid).tolist()},
             scoring=_log_chance,
             cv=parts,
-            error_score="raise",
+            error_score="raise",  # pyright: ignore[reportArgumentType]
         )
     else:
         parts = GroupKFold(folds, shuffle=True, random_state=seed)
