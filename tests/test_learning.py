@@ -215,6 +215,11 @@ def test_files_of_all_kinds_are_read(encoder: str, learned: Learned, tmp_path: P
     assert Learned.load(tmp_path / "h").quality == learned.quality
 
 
+def test_of_a_pilot_the_values_are_learned() -> None:
+    table = pa.table({"prompt_id": [0], "candidate": [1], "prompt": ["p"], "response": ["r"], "wit": [0.5]})
+    assert list(read_examples(table).columns) == ["wit"]
+
+
 def test_wilsons_interval_is_as_worked_by_hand_and_wider_where_a_prompt_says_one_thing_often() -> None:
     wins = np.repeat([1.0, 0.0], [30, 10])
     z = 1.959964

@@ -33,7 +33,7 @@ def preferences(rows: int = 160) -> pa.Table:
     return pa.table(
         {
             "prompt": [f"Say {row}" for row in range(rows)],
-            "chosen": [f"{text}!" for text in said[:rows]],
+            "chosen": [f"<think>?</think> {text}!" for text in said[:rows]],
             "rejected": [f"{text}?" for text in said[rows:]],
         }
     )

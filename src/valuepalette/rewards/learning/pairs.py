@@ -20,6 +20,7 @@ from valuepalette.engines.embedded import EMBEDDED, converted
 from valuepalette.engines.loading import quiet as calm
 from valuepalette.folders import write_json
 from valuepalette.progress import Progress
+from valuepalette.rewards.exchange import answer_of
 from valuepalette.rewards.heads.training import word_counts
 from valuepalette.rewards.learned import CARD, FORMAT, Learned
 from valuepalette.rewards.learning.measuring import pair_quality, share_won
@@ -73,6 +74,7 @@ def train_reward(
               its own chat template, or the last turn and the answer parted by a line break where it has none.
     max_tokens  longer exchanges lose the beginning of a chat, or the end of a text
     held_out  the share of prompts that are not learned from
+    device    "cpu" keeps off a GPU, which is taken where there is one
     settings  more for TRL's `RewardConfig`
     quiet     without it, how far the training is goes to standard error
 
@@ -106,7 +108,7 @@ def train_reward(
             "num_train_epochs": epochs,
             "learning_rate": learning_rate,
             "per_device_train_batch_size": batch,
-            "max_length": max_tokens,
+            "max_length": None,  # the rows are cut already
             "seed": seed,
             **(settings or {}),
         },
@@ -170,7 +172,7 @@ def _rows(
     """The tokens of each answer of each list, as the reward will put them to the model."""
     lengths = [len(answers) for answers in rankings.answers]
     prompts = [prompt for prompt, n in zip(rankings.prompts, lengths, strict=True) for _ in range(n)]
-    answers = [answer.strip() for answers in rankings.answers for answer in answers]
+    answers = [answer_of(answer).strip() for answers in rankings.answers for answer in answers]
     rows = iter(rows_of(base, prompts, answers, format, template, max_tokens))
     return [[next(rows)["input_ids"] for _ in range(n)] for n in lengths]
 

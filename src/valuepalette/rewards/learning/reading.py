@@ -21,6 +21,7 @@ from valuepalette.transcripts import without_pairs
 __all__ = ["Examples", "Rankings", "held_out_rows", "read_examples", "read_rankings"]
 
 _OWN = ("text", "prompt", "messages", "response")
+_OF_A_PILOT = ("prompt_id", "candidate", "drawn", "tokens", "finish_reason", "logprob", "probability")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Rankings:
 
 
 def read_examples(data: object) -> Examples:
-    """A table with `text`, or with `response` and `prompt` (or `messages`), and a column for each aspect."""
+    """A table with `text`, or `response` and `prompt` (or `messages`), and a column for each aspect: a pilot's values."""
     source = with_prompts(read_source(data))
     names = source.table.column_names
     prompted = bool({"prompt", "messages"} & set(names))
@@ -70,7 +71,7 @@ def read_examples(data: object) -> Examples:
     codes = prompt_codes(source.table) if prompted else None
     if codes is None:
         codes = np.unique(np.array(responses, dtype=object), return_inverse=True)[1].astype(np.int64)
-    columns = {name: source.table[name].to_pylist() for name in names if name not in _OWN}
+    columns = {name: source.table[name].to_pylist() for name in names if name not in (*_OWN, *_OF_A_PILOT)}
     return Examples(prompts, responses, codes, columns, prompted, source.name)
 
 
