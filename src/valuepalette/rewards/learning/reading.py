@@ -57,7 +57,7 @@ class Rankings:
 
 
 def read_examples(data: object) -> Examples:
-    """A table with `text`, or `response` and `prompt` (or `messages`), and a column for each aspect: a pilot's values."""
+    """A table with `text`, or `response` and `prompt` (or `messages`), and a column for each aspect; a pilot is one."""
     source = with_prompts(read_source(data))
     names = source.table.column_names
     prompted = bool({"prompt", "messages"} & set(names))
