@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from valuepalette.plans import Plan
     from valuepalette.pricing import Price, Sensitivity
     from valuepalette.rewards import Column, Reward
+    from valuepalette.rewards.learned import Learned
+    from valuepalette.rewards.learning.heads import train_head
+    from valuepalette.rewards.learning.pairs import train_reward
     from valuepalette.rewards.opening import open_reward
     from valuepalette.sequencing import Ascent, solve_sequentially
     from valuepalette.shards import ParquetShards, open_shards
@@ -61,6 +64,7 @@ __all__ = [
     "Engine",
     "Evaluation",
     "Infeasible",
+    "Learned",
     "Message",
     "Palette",
     "ParquetShards",
@@ -106,6 +110,8 @@ __all__ = [
     "score",
     "solve",
     "solve_sequentially",
+    "train_head",
+    "train_reward",
     "write_rows",
 ]
 
@@ -130,6 +136,9 @@ _MODULES = {
     "plans": ("Plan",),
     "pricing": ("Price", "Sensitivity"),
     "rewards": ("Column", "Reward"),
+    "rewards.learned": ("Learned",),
+    "rewards.learning.heads": ("train_head",),
+    "rewards.learning.pairs": ("train_reward",),
     "rewards.opening": ("open_reward",),
     "sequencing": ("Ascent", "solve_sequentially"),
     "sizing": ("SampleSize", "sample_size"),

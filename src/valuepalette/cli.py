@@ -622,13 +622,19 @@ def compare(
 
 
 @app.command(sort_key=12)
-def values(*, common: Common = COMMON) -> None:
-    """List the values that can be measured, and how each is written in a study."""
+def values(source: Path | None = None, /, *, common: Common = COMMON) -> None:
+    """List the values that can be measured, and how each is written in a study.
+
+    Parameters
+    ----------
+    source
+        A folder of rewards learned from data, or a study that names some: those alone, with their quality.
+    """
     from dataclasses import asdict
 
-    from valuepalette.rewards.listing import list_rewards, listing
+    from valuepalette.rewards.listing import list_learned, list_rewards, listing
 
-    found = list_rewards()
+    found = list_rewards() if source is None else list_learned(source)
     common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from valuepalette.rewards import Reward, embedded
 from valuepalette.rewards.classifier import Classifier
 from valuepalette.rewards.embedding import Coherence
+from valuepalette.rewards.implicit import ImplicitReward
+from valuepalette.rewards.learned import LearnedHead
 from valuepalette.rewards.lexical import Diversity, Length
 from valuepalette.rewards.perplexity import Perplexity
 from valuepalette.rewards.python import PythonFunction
@@ -21,9 +23,11 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "diversity": Diversity,
     "length": Length,
     "perplexity": Perplexity,
+    "implicit": ImplicitReward,
     "classifier": Classifier,
     "reward_model": RewardModel,
     "embedding": Coherence.by,
+    "head": LearnedHead,
     "python": PythonFunction,
     "embedded:harmlessness": embedded.harmlessness,
     "embedded:toxicity": embedded.toxicity,
@@ -35,13 +39,16 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
 }
 """What `reward` may name, and what opens it. Its options are that function's keyword arguments."""
 
+_BY_THE_STUDY = {"perplexity": "model", "implicit": "base"}
+"""The option that is the study's model unless it is given."""
+
 
 def open_reward(name: str, spec: str | Mapping[str, object], *, model: str | None = None) -> Reward:
     """The reward that a line `name = spec` of a study's `[values]` describes.
 
     `spec` is a reward's name, or a mapping with the name under `reward` and its options beside it. `model` is
-    the study's base model, by which perplexity measures unless it names another. A reward of one column calls it
-    `name`. Nothing heavy is loaded before the reward first scores.
+    the study's base model, by which perplexity measures, and with which an implicit reward compares, unless they
+    name another. A reward of one column calls it `name`. Nothing heavy is loaded before the reward first scores.
 
     Raises ValueError for an unknown reward, an option it lacks, or a value an option may not have, each naming the
     value and what is allowed; ModuleNotFoundError, with the command, where a package is missing.
@@ -65,8 +72,8 @@ def open_reward(name: str, spec: str | Mapping[str, object], *, model: str | Non
         raise ValueError(
             f"value {name!r}: options of reward {kind!r} are {', '.join(allowed)}; got {unknown[0]!r}"
         )
-    if kind == "perplexity" and model is not None:
-        options.setdefault("model", model)
+    if kind in _BY_THE_STUDY and model is not None:
+        options.setdefault(_BY_THE_STUDY[kind], model)
     missing = [
         parameter
         for parameter in allowed

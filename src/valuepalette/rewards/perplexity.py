@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from valuepalette.rewards import Column
 from valuepalette.rewards.batching import by_length
 from valuepalette.rewards.exchange import Reads, answer_of, last_turn, read, reads_or_raise
 
-__all__ = ["Perplexity", "Relevance", "log_likelihoods"]
+__all__ = ["Perplexity", "Relevance", "fingerprint_of", "log_likelihoods"]
 
 
 def log_likelihoods(
@@ -55,6 +55,16 @@ def log_likelihoods(
     return totals
 
 
+def fingerprint_of(model: str, dtype: str | None, loaded: Callable[[], LoadedModel]) -> str:
+    """The model's id, what pins it, and the precision; a model that is known without loading it is not loaded."""
+    scheme, _, rest = model.partition(":")
+    if scheme == "embedded" and rest in EMBEDDED:
+        revision, dtype = f"sha256:{EMBEDDED[rest].sha256}", dtype or "float32"
+    else:
+        revision, dtype = (loaded().fingerprint[key] for key in ("revision", "dtype"))
+    return f"{model}@{revision[:19]} {dtype}"
+
+
 class _Measured:
     """What both values share: a language model that is loaded when first needed."""
 
@@ -72,12 +82,8 @@ class _Measured:
 
     @property
     def version(self) -> str:
-        scheme, _, rest = self.model.partition(":")
-        if scheme == "embedded" and rest in EMBEDDED:  # known without loading it
-            revision, dtype = f"sha256:{EMBEDDED[rest].sha256}", self.dtype or "float32"
-        else:
-            revision, dtype = (self._loaded.fingerprint[key] for key in ("revision", "dtype"))
-        return f"{self.rule}, {self.model}@{revision[:19]} {dtype}, thinking {self.thinking}"
+        pinned = fingerprint_of(self.model, self.dtype, lambda: self._loaded)
+        return f"{self.rule}, {pinned}, thinking {self.thinking}"
 
     def close(self) -> None:
         """Frees the model."""

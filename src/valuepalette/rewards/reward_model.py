@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from valuepalette.engines import Prompt
 from valuepalette.rewards import Column
 from valuepalette.rewards.exchange import Reads, answer_of, conversation_of, last_turn
+from valuepalette.rewards.learned import CARD, Learned
 from valuepalette.rewards.models import Checkpoint, Row
 
-__all__ = ["RewardModel"]
+__all__ = ["RewardModel", "rows_of", "template_of"]
 
 _FORMATS = ("pair", "chat", "text")
 
@@ -22,18 +24,18 @@ _FORMATS = ("pair", "chat", "text")
 class RewardModel:
     """The raw outputs of a sequence classifier that was trained as a reward model.
 
-    `format` is how the exchange is put to the model:
+    `format` is how the exchange is put to the model; a model of `train_reward` says so itself:
 
-    - "pair": two texts, the question and the answer, as the tokenizer joins them. `template` turns the prompt's
-      last turn into the question: `"{prompt}"` by default.
+    - "pair", the default: two texts, the question and the answer, as the tokenizer joins them. `template` turns the
+      prompt's last turn into the question: `"{prompt}"` by default.
     - "text": one text, `template` with `{prompt}` (the last turn) and `{answer}` filled in.
     - "chat": the whole conversation in the model's own chat template.
 
     Answers are stripped of blanks at both ends. `heads` names the outputs that become columns: a mapping from
     column to the output's number or label, or a list of names for all outputs in order; without it the model must
     have one output, and the column bears the value's name. `negate` (true, or a list of columns) turns round
-    outputs that are bad to have, so that larger is better. A pair or text too long for the model loses its end, a
-    conversation its beginning.
+    outputs that are bad to have, so that larger is better. A pair or text of more than `max_tokens`, or too long for
+    the model, loses its end, a conversation its beginning.
     """
 
     def __init__(
@@ -41,11 +43,12 @@ class RewardModel:
         *,
         model: str,
         name: str = "reward_model",
-        format: str = "pair",
+        format: str | None = None,
         template: str | None = None,
         heads: Mapping[str, int | str] | Sequence[str] | None = None,
         negate: bool | Sequence[str] = False,
         thinking: bool = False,
+        max_tokens: int | None = None,
         batch_size: int = 16,
         revision: str | None = None,
         dtype: str = "float32",
@@ -53,9 +56,12 @@ class RewardModel:
         pickle: bool = False,
         remote_code: bool = False,
     ) -> None:
+        put = _put(model) if format is None and template is None else {}
+        format = format or put.get("format", "pair")
         if format not in _FORMATS:
             raise ValueError(f"format must be one of {', '.join(map(repr, _FORMATS))}; got {format!r}")
-        self.format, self.template = format, _template(format, template)
+        self.format, self.template = format, template_of(format, put.get("template", template))
+        self.max_tokens = put.get("max_tokens", max_tokens)
         self.checkpoint = Checkpoint(model, revision, dtype, device, pickle, remote_code)
         self.reads: Reads = "conversation" if format == "chat" else "last turn and answer"
         self.thinking, self.batch_size = thinking, batch_size
@@ -98,9 +104,8 @@ class RewardModel:
 
     @property
     def version(self) -> str:
-        rule = (
-            f"{self.format} {self.template!r}, heads {list(self.heads.values())}, signs {self.signs.tolist()}"
-        )
+        cut = f"{self.max_tokens} tokens, " if self.max_tokens else ""
+        rule = f"{self.format} {self.template!r}, {cut}heads {list(self.heads.values())}, signs {self.signs.tolist()}"
         return f"reward model 1, {self.checkpoint.fingerprint}, {rule}, thinking {self.thinking}"
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> NDArray[np.float64]:
@@ -108,36 +113,51 @@ class RewardModel:
             return np.empty((0, len(self.columns)))
         answers = [answer_of(response, thinking=self.thinking).strip() for response in responses]
         outputs = self.checkpoint.run(
-            self._model, self._rows(prompts, answers), lambda out, _: out.logits, batch_size=self.batch_size
+            self._model,
+            rows_of(self.checkpoint, prompts, answers, self.format, self.template, self.max_tokens),
+            lambda out, _: out.logits,
+            batch_size=self.batch_size,
         )
         return outputs[:, list(self.heads.values())] * self.signs
-
-    def _rows(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Row]:
-        if self.format == "chat":
-            conversations = [
-                conversation_of(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
-            ]
-            tokenizer = self.checkpoint.tokenizer
-            if not tokenizer.chat_template:
-                raise ValueError(
-                    f"format must be 'pair' or 'text': {self.checkpoint.id} has no chat template"
-                )
-            texts = [tokenizer.apply_chat_template(turns, tokenize=False) for turns in conversations]
-            tokenizer.truncation_side = "left"
-            return self.checkpoint.rows(texts, add_special_tokens=False)
-        last = [last_turn(prompt) for prompt in prompts]
-        if self.format == "pair":
-            return self.checkpoint.rows([_filled(self.template, prompt=prompt) for prompt in last], answers)
-        return self.checkpoint.rows(
-            [_filled(self.template, prompt=p, answer=a) for p, a in zip(last, answers, strict=True)]
-        )
 
     def close(self) -> None:
         """Frees the model."""
         self.__dict__.pop("_model", None)
 
 
-def _template(format: str, template: str | None) -> str:
+def rows_of(
+    checkpoint: Checkpoint,
+    prompts: Sequence[Prompt],
+    answers: Sequence[str],
+    format: str,
+    template: str,
+    max_tokens: int | None = None,
+) -> list[Row]:
+    """The tokens that a reward model reads of each exchange, at most `max_tokens` and what it takes."""
+    cut: dict[str, Any] = {} if max_tokens is None else {"max_length": min(max_tokens, checkpoint.max_tokens)}
+    if format == "chat":
+        conversations = [
+            conversation_of(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        tokenizer = checkpoint.tokenizer
+        if not tokenizer.chat_template:
+            raise ValueError(f"format must be 'pair' or 'text': {checkpoint.id} has no chat template")
+        texts = [tokenizer.apply_chat_template(turns, tokenize=False) for turns in conversations]
+        tokenizer.truncation_side = "left"
+        return checkpoint.rows(texts, add_special_tokens=False, **cut)
+    last = [last_turn(prompt) for prompt in prompts]
+    if format == "pair":
+        return checkpoint.rows([_filled(template, prompt=prompt) for prompt in last], answers, **cut)
+    texts = [_filled(template, prompt=p, answer=a) for p, a in zip(last, answers, strict=True)]
+    return checkpoint.rows(texts, **cut)
+
+
+def _put(model: str) -> Mapping[str, Any]:
+    """How an exchange is put to a model that was trained by `train_reward`, which has a card; else empty."""
+    return Learned.load(model).card.get("put", {}) if (Path(model) / CARD).is_file() else {}
+
+
+def template_of(format: str, template: str | None) -> str:
     """The template in force. Raises ValueError where it has no place for what it must hold."""
     if format == "chat":
         if template is not None:
