@@ -740,6 +740,15 @@ def test_a_value_that_is_free_has_a_weight_without_error() -> None:
     assert 0 < solution.weights.error[0] < 1e-6
 
 
+def test_no_rounding_makes_a_variance_negative() -> None:
+    rows = {"humor": [0.0, 2.0, 0.0, -1.0], "tone": [0.0, 0.0, 1.0, 1.0]}
+    pilot = Pilot.from_arrays(rows, prompt_id=[0, 0, 1, 1])
+    # Two prompts and two bounds that bind: in one direction nothing is left to scatter.
+    solution = vp.solve(pilot, {"humor": "<= 0", "tone": "<= 0.1"}, mode="joint")
+    assert (solution.weights.array < 0).all()
+    assert (solution.weights.se >= 0).all()
+
+
 def test_given_weights_may_be_of_any_size() -> None:
     pilot = Pilot.from_arrays({"humor": [0.0, 0.0, 0.0, 0.0, 0.0, 0.5]}, prompt_id=[0, 0, 0, 1, 1, 1])
     for weight in (1e3, 1e6, -1e9):

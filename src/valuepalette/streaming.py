@@ -206,7 +206,9 @@ class Streaming:
             assert isinstance(source, Streamed)
             laid.append((factor, source.laid, verdict.at.weights, verdict.at.tilt.log_partition))
         at = self.survey
-        shift = np.concatenate([optimum.levels, optimum.base, _or(at.resolved.lower), _or(at.resolved.upper)])
+        # Sums of squares are taken near the means, where they do not cancel.
+        influences = [0.0 if end is None else end.mean for end in (*at.lower, *at.upper)]
+        shift = np.concatenate([optimum.levels, optimum.base, influences])
         task = _ByPrompt(tuple(laid), optimum.levels, at.lower, at.upper, shift)
         return _Moments.of(list(self.shards.map(task, self.columns)))
 
@@ -214,7 +216,7 @@ class Streaming:
         at, features = self.survey, self.survey.features
         joint, block = self.joint, self.block
         if not joint:
-            task = _Reached(features, certificate.direction, block, at.lower, at.upper)
+            task = _Reached(features, certificate.direction, certificate.reach, block, at.lower, at.upper)
             certificate = replace(certificate, se=_reach_error(list(self.shards.map(task, self.columns))))
 
         def alone(direction: Array, k: int | None) -> float:
@@ -239,10 +241,6 @@ class Streaming:
             lambda: self.optimise(None).status,
         )
         return proof_of(choice, at.resolved, certificate)
-
-
-def _or(bounds: Array) -> Array:
-    return np.where(np.isfinite(bounds), bounds, 0.0)
 
 
 def _first_of(sample: Any, part: int) -> Any:
@@ -334,10 +332,14 @@ class _Moments:
 
 @dataclass(frozen=True, eq=False)
 class _Reached:
-    """A task: sums of σ_g(d) − dᵀψ_g over prompts, by which cohorts they belong to."""
+    """A task: sums of σ_g(d) − dᵀψ_g over prompts, less their mean, by which cohorts they belong to.
+
+    `reach` is the mean of σ_g(d): so near to zero sums of squares do not cancel.
+    """
 
     features: Features
     direction: Array
+    reach: float
     block: int | None
     lower: tuple[End | None, ...]
     upper: tuple[End | None, ...]
@@ -349,7 +351,9 @@ class _Reached:
             for d, low, high in zip(self.direction, self.lower, self.upper, strict=True)
         ]
         influence = _influences(self.features, piece, ends)
-        x = prompt_support(groups, self.direction, self.block) - influence @ self.direction
+        mean = [0.0 if end is None else end.mean for end in ends]
+        x = prompt_support(groups, self.direction, self.block) - self.reach
+        x -= (influence - mean) @ self.direction
         everyone = np.ones(len(x), bool)
         acting = [self.features.inside(piece, int(i)) for i in np.flatnonzero(self.direction)]
         inside = np.column_stack([everyone, *acting])

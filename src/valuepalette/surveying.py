@@ -192,6 +192,7 @@ class End:
     bound  the level asked for, where it is known before the pieces are surveyed; nan where it is their mean
     slope  of the quantile function, for a quantile
     shift  what a cohort's influence is moved by
+    mean   of the influence over all prompts
     """
 
     feature: int
@@ -203,6 +204,7 @@ class End:
     bound: float = np.nan
     slope: float = 0.0
     shift: float = 0.0
+    mean: float = 0.0
 
     def told(self, own: Groups) -> tuple[float, Array]:
         """Bound − base on these prompts alone, and ψ of each of them (N,); `own` is one column of numbers."""
@@ -511,9 +513,8 @@ def _bound(
             shift = bound - spec.anchor - influence / mass
             asked = float(base[end.feature]) + (bound - spec.anchor) * spec.share
         # A quantile's influence is counted from its own level, not from the feature's bound.
-        out.append(
-            replace(end, bound=asked if not isinstance(quantity, Quantile) else end.bound, shift=shift)
-        )
+        asked = end.bound if isinstance(quantity, Quantile) else asked
+        out.append(replace(end, bound=asked, shift=shift, mean=float(influence + shift * mass)))
     return out
 
 

@@ -97,9 +97,10 @@ def weight_covariance(groups: Groups, optimum: Optimum, lower: Array, upper: Arr
     if not len(free):
         return out
     influence = np.where(optimum.weights > 0, lower, upper)
-    S = covariance_of_mean((optimum.prompt_levels - influence)[:, free], groups.weights)
+    # V⁻¹ before the squares: so no rounding can make a variance negative.
     bread = inverse(optimum.covariance[np.ix_(free, free)])
-    out[np.ix_(free, free)] = bread @ S @ bread
+    moved = (optimum.prompt_levels - influence)[:, free] @ bread
+    out[np.ix_(free, free)] = covariance_of_mean(moved, groups.weights)
     return out
 
 
@@ -171,7 +172,7 @@ def weight_limits(weights: Array, covariance: Array, short: Array, bounds: Array
         free = np.flatnonzero((weights != 0) | (np.arange(len(weights)) == i))
         inside = np.ix_(free, free)
         own = inverse(covariance[inside])[free == i][0]
-        error = float(np.sqrt(own @ bounds[inside] @ own))
+        error = float(np.sqrt(max(own @ bounds[inside] @ own, 0.0)))
         reach = deviations * error - abs(float(own[free == i][0] * short[i]))
         out[i] = -np.sign(short[i] or -1.0) * max(reach, 0.0)
     return out
