@@ -13,7 +13,8 @@ import pytest
 from fakes import FakeEngine
 from test_study import TEXT, study, write
 from valuepalette.comparing import SCALES, Comparison, compare
-from valuepalette.comparing.methods import METHODS, LeftOutError, levels_of
+from valuepalette.comparing.bench import LeftOutError, levels_of
+from valuepalette.comparing.methods import METHODS
 from valuepalette.engines import Candidate, Prompt, Sampling
 from valuepalette.solution import Infeasible
 from valuepalette.study import Study

@@ -577,13 +577,15 @@ def compare(
     bound: float = 6.0,
     answers: int = 4,
     steps: int = 100,
+    models: int = 3,
     common: Common = COMMON,
 ) -> int:
     """Align a study's model in several ways and judge all by its palette, on prompts that had no part in it.
 
     map-d: the palette's weights. equal, best, joint: what one would do without levels, on the same candidates.
     morl-d: weights at random; map-d-random: palettes at random. prompted: a system prompt that names the values, and
-    prompted+map-d both. guided: the weights on every token. map-f and distill: the palette trained into the model.
+    prompted+map-d both. guided: the weights on every token. map-f, distill: the palette trained into the model.
+    morl-f: weights at random, trained. soup, dpo, dpo-soup: models of one value each, mixtures of preferences, both.
     What a method has found is kept.
 
     Parameters
@@ -601,7 +603,9 @@ def compare(
     answers
         How many answers to each prompt are drawn from a model that is not decoded.
     steps
-        Of the optimiser for each model that is trained by reinforcement.
+        Of the optimiser for each model that is trained.
+    models
+        How many models a method trains that draws its weights or mixes.
     """
     from valuepalette import comparing
 
@@ -610,7 +614,9 @@ def compare(
     chosen = [name.strip() for name in methods.split(",") if name.strip()]
 
     def step(name: str) -> comparing.Comparison:
-        return comparing.compare(run, name, chosen, runs=runs, bound=bound, answers=answers, steps=steps)
+        return comparing.compare(
+            run, name, chosen, runs=runs, bound=bound, answers=answers, steps=steps, models=models
+        )
 
     found = list(_each(_named(run, palette), impossible, step))
     paths = {name: run.folder / "compare" / f"{name}.json" for name, _ in found}

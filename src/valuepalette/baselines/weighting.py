@@ -13,7 +13,7 @@ from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
 from valuepalette.solving import reach, solve
 
-__all__ = ["Drawn", "palette_weights", "simplex_weights"]
+__all__ = ["Drawn", "palette_weights", "simplex_draws", "simplex_weights"]
 
 _TRIES = 100  # palettes for each solution that is wanted
 
@@ -52,13 +52,17 @@ def simplex_weights(
     [3.82, 0.1, 3.64]
     """
     _check(pilot, values, count, bound)
+    return tuple(
+        Solution.from_weights(pilot, weights, candidates, weighting=weighting)
+        for weights in simplex_draws(values, count, bound, seed)
+    )
+
+
+def simplex_draws(values: Sequence[str], count: int, bound: float, seed: int) -> list[dict[str, float]]:
+    """`count` times λ = s·u by value, s uniform on (0, `bound`) and u uniform on the simplex."""
     rng = np.random.default_rng(seed)
-    solutions: list[Solution] = []
-    for _ in range(count):
-        weights = rng.uniform(0, bound) * rng.dirichlet(np.ones(len(values)))
-        named = dict(zip(values, weights.tolist(), strict=True))
-        solutions.append(Solution.from_weights(pilot, named, candidates, weighting=weighting))
-    return tuple(solutions)
+    drawn = (rng.uniform(0, bound) * rng.dirichlet(np.ones(len(values))) for _ in range(count))
+    return [dict(zip(values, weights.tolist(), strict=True)) for weights in drawn]
 
 
 def palette_weights(

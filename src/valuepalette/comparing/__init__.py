@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from valuepalette.baselines.choosing import asked_of
+from valuepalette.comparing.bench import Bench, LeftOutError
 from valuepalette.comparing.comparison import Comparison, Cost, Point, Run
-from valuepalette.comparing.methods import METHODS, Bench, LeftOutError
+from valuepalette.comparing.methods import METHODS
 from valuepalette.folders import alone, digest, read_json, write_json
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.study import Study
@@ -30,6 +31,7 @@ def compare(
     bound: float = 6.0,
     answers: int = 4,
     steps: int = 100,
+    models: int = 3,
     quiet: bool = False,
 ) -> Comparison:
     """Aligns the study's model in several ways and judges all by `palette` on the prompts held out.
@@ -38,7 +40,8 @@ def compare(
     runs     how many λ are drawn for a method that draws them
     bound    of their sum, raw units (the paper's 6)
     answers  how many answers to each prompt are drawn from a model that is not decoded, so that its levels are sure
-    steps    of the optimiser for each model that is trained by reinforcement
+    steps    of the optimiser for each model that is trained
+    models   how many models a method trains that draws its weights or mixes
 
     Writes `compare/<palette>.json` in the run folder. What a method has found is kept in `compare/<palette>/`, so that
     a run that was stopped goes on, and another method costs only itself; with other settings it is found anew. Raises
@@ -48,7 +51,7 @@ def compare(
         raise ValueError(f"methods must be among {', '.join(METHODS)}, got {unknown[0]!r}")
     if not methods:
         raise ValueError(f"methods must name at least one of {', '.join(METHODS)}, got none")
-    for name, number in {"runs": runs, "answers": answers, "steps": steps}.items():
+    for name, number in {"runs": runs, "answers": answers, "steps": steps, "models": models}.items():
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
     solution = study.solve(palette)
@@ -73,6 +76,7 @@ def compare(
                 seed=study.settings.seed,
                 answers=answers,
                 steps=steps,
+                models=models,
                 quiet=quiet,
             )
             try:
@@ -94,7 +98,7 @@ def _kept(bench: Bench, method: str) -> list[Run]:
     told = {
         "solution": digest(bench.solution.to_dict()),
         "held_out": digest(bench.held_out.array.tolist()),
-        "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.steps],
+        "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.steps, bench.models],
     }
     if path.is_file():
         recorded = read_json(path, _FORMAT)

@@ -2,109 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
-from valuepalette import collecting
-from valuepalette.attainment import Evaluation
 from valuepalette.baselines.choosing import usual_choices
 from valuepalette.baselines.guiding import guide
 from valuepalette.baselines.prompting import system_prompt
 from valuepalette.baselines.weighting import palette_weights, simplex_weights
+from valuepalette.comparing.bench import Bench, LeftOutError, levels_of
 from valuepalette.comparing.comparison import Cost, Run
+from valuepalette.comparing.trained import TRAINED
 from valuepalette.decoding import choose
-from valuepalette.engines import Engine, Sampling
-from valuepalette.evaluation import evaluate
+from valuepalette.engines import Sampling
 from valuepalette.palette import Palette
-from valuepalette.pilot import Pilot
-from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
-from valuepalette.study import Prompts, Study
+from valuepalette.study import Prompts
 
-__all__ = ["METHODS", "Bench", "LeftOutError"]
-
-
-class LeftOutError(Exception):
-    """A method has nothing to show for this palette; the text says why."""
-
-
-@dataclass
-class Bench:
-    """What a method works with: a study that is sampled and scored, a palette's solution, and how many runs to make.
-
-    folder  where a method may keep what it samples and trains
-    answers how many answers to each unseen prompt an undecoded model gives, so that its levels are as sure
-    steps   of the optimiser for each model that is trained by reinforcement
-    """
-
-    study: Study
-    palette: str
-    solution: Solution
-    values: tuple[str, ...]
-    folder: Path
-    runs: int
-    bound: float
-    seed: int
-    answers: int
-    steps: int
-    quiet: bool
-
-    @cached_property
-    def pilot(self) -> Pilot:
-        return self.study.pilot()
-
-    @cached_property
-    def held_out(self) -> Pilot:
-        return self.study.held_out()
-
-    @property
-    def k(self) -> int:
-        k = self.solution.candidates
-        return k if isinstance(k, int) else int(self.held_out.sizes.min())
-
-    @cached_property
-    def checks(self) -> list[str]:
-        return self.study.checks(self.held_out)
-
-    @cached_property
-    def drawn(self) -> float:
-        """Tokens of one candidate of the base model, on average."""
-        return float(np.mean(np.asarray(self.held_out.table["tokens"])))
-
-    def judge(self, answers: Pilot, base: Pilot | None = None) -> Evaluation:
-        """By the palette, whatever gave the answers."""
-        return evaluate(answers, self.solution, base, checks=self.checks)
-
-    def choice(self, other: Solution) -> Evaluation:
-        """Another solution's choice among the held-out candidates, judged by the palette."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="the solution is in joint mode")
-            return self.judge(choose(self.held_out, other, seed=self.seed, candidates=self.k))
-
-    def collect(self, engine: Engine, folder: str, prompts: Prompts, k: int, sampling: Sampling) -> Pilot:
-        """Candidates of another engine or other settings, sampled and scored in the method's folder."""
-        at = self.folder / folder
-        if not collecting.finished(at):
-            collecting.sample(
-                engine,
-                prompts,
-                at,
-                k=k,
-                sampling=sampling,
-                seed=self.seed,
-                columns=prompts.columns,
-                shard=self.study.settings.shard,
-                quiet=self.quiet,
-            )
-        return self.study.score_folder(at, quiet=self.quiet)
+__all__ = ["METHODS"]
 
 
 def _decoded(bench: Bench) -> Iterator[Run]:
@@ -179,7 +97,7 @@ def _prompted_decoded(bench: Bench) -> Iterator[Run]:
     minutes = (time.monotonic() - start) / 60
     solution = solve(
         pilot,
-        levels_of(bench.solution),
+        Palette(levels_of(bench.solution)),
         bench.k,
         weighting=bench.solution.weighting,
         seed=bench.seed,
@@ -221,44 +139,6 @@ def _guided(bench: Bench) -> Iterator[Run]:
     yield Run("guided", "", bench.judge(answers, bench.held_out), Cost(tokens, 0, minutes))
 
 
-def _tuned(method: str, name: str) -> Callable[[Bench], Iterator[Run]]:
-    def run(bench: Bench) -> Iterator[Run]:
-        study = bench.study
-        try:
-            if method == "finetuning":
-                tuned = study.finetune(bench.palette, steps=bench.steps, quiet=bench.quiet)
-            else:
-                tuned = study.distill(bench.palette, quiet=bench.quiet)
-        except Infeasible as proof:
-            raise LeftOutError(f"for this the palette cannot be had: {proof}") from None
-        except ValueError as refusal:
-            raise LeftOutError(str(refusal)) from None
-        answers = study.answer(method, bench.palette, quiet=bench.quiet)
-        tokens = float(np.mean(np.asarray(answers.table["tokens"])))
-        yield Run(
-            name,
-            "",
-            bench.judge(answers, bench.held_out),
-            Cost(tokens, tuned.tokens, tuned.seconds / 60),
-        )
-
-    return run
-
-
-def levels_of(solution: Solution) -> Palette:
-    """The palette's bounds as numbers, the same for another model."""
-    derived = [str(spec) for spec in solution.resolved.specs if spec.tail or spec.cohort]
-    if derived:
-        raise LeftOutError(f"{derived[0]} is no plain value, and its bound is another on another model")
-    entries: dict[str, object] = {}
-    for name, lower, upper in zip(solution.features, solution.lower, solution.upper, strict=True):
-        asked = [f">= {float(lower)!r}"] if math.isfinite(lower) else []
-        asked += [f"<= {float(upper)!r}"] if math.isfinite(upper) else []
-        if asked:
-            entries[name] = f"== {float(lower)!r}" if lower == upper else asked
-    return Palette(entries)
-
-
 METHODS: Mapping[str, Callable[[Bench], Iterator[Run]]] = {
     "map-d": _decoded,
     "equal": _usual(0, "equal"),
@@ -269,7 +149,6 @@ METHODS: Mapping[str, Callable[[Bench], Iterator[Run]]] = {
     "prompted": _prompted,
     "prompted+map-d": _prompted_decoded,
     "guided": _guided,
-    "map-f": _tuned("finetuning", "map-f"),
-    "distill": _tuned("distilling", "distill"),
+    **TRAINED,
 }
 """By the name that `--methods` takes."""

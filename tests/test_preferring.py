@@ -1,0 +1,96 @@
+"""DPO on a listed model, and the methods of a comparison that train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl")
+
+import enumerable as listed
+from valuepalette.comparing import compare
+from valuepalette.exporting import export_pairs
+from valuepalette.settings import read_settings
+from valuepalette.solving import solve
+from valuepalette.study import Study
+from valuepalette.training.preferring import prefer
+
+
+def test_preferences_move_the_model_and_a_second_call_finds_it(tmp_path: Path) -> None:
+    model = listed.save(tmp_path / "model")
+    pilot = listed.pilot(model, tmp_path / "pilot", 64)
+    pairs = export_pairs(
+        pilot, solve(pilot, {"as": "reach 40%"}, "limit"), beta=0.5, pairs=16, labels="score"
+    )
+    task = listed.task(model)
+    options: dict[str, Any] = {"steps": 12, "rows": 32, "batch": 32, "learning_rate": 3e-3, "lora": None}
+    tuned = prefer(task, pairs, tmp_path / "dpo", beta=0.5, quiet=True, **options)
+    assert (tuned.method, tuned.steps) == ("preferring", 12)
+    assert listed.Law(tuned.model).level("as") > listed.Law(model).level("as") + 0.1
+    assert [row["step"] for row in tuned.metrics] == list(range(1, 13))
+    assert prefer(task, pairs, tmp_path / "dpo", beta=0.5, quiet=True, **options) == tuned
+    with pytest.raises(ValueError, match="begun with other settings"):
+        prefer(task, pairs[1:], tmp_path / "dpo", beta=0.5, quiet=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "options", "said"),
+    [
+        ([], {}, "pairs must be rows with prompt, chosen and rejected"),
+        ([{"prompt": "ab", "chosen": "a"}], {}, "pairs must be rows with prompt, chosen and rejected"),
+        ([{"prompt": "ab", "chosen": "a", "rejected": "b"}], {"beta": 0.0}, "beta must be positive"),
+        (
+            [{"prompt": "ab", "chosen": "a", "rejected": "b"}],
+            {"rows": 3, "batch": 2},
+            "rows must be a multiple",
+        ),
+    ],
+)
+def test_what_cannot_be_learned_from(tmp_path: Path, pairs: Any, options: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        prefer(listed.task(tmp_path / "none"), pairs, tmp_path / "out", **options)
+
+
+def test_methods_that_train(tmp_path: Path) -> None:
+    """Every one of them, for a few steps: that they run, are judged alike, and share what they can."""
+    model = listed.save(tmp_path / "model")
+    letters = listed.LETTERS
+    lines = [
+        json.dumps({"prompt": first + second}) for first in letters for second in letters if first != second
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    (tmp_path / "study.toml").write_text(
+        f"""
+        model = {{ id = "{model}", max_new_tokens = 2, top_k = 0, dtype = "float32" }}
+        prompts = {{ path = "prompts.jsonl", held_out = 0.5 }}
+        pilot = {{ candidates = 16 }}
+        [values]
+        as = "x"
+        variety = "x"
+        [palettes.both]
+        as = "reach 40%"
+        variety = "reach 20%"
+        """
+    )
+    made = Study(read_settings(tmp_path / "study.toml"), rewards=listed.REWARDS)
+    made.sample(quiet=True)
+    made.score(quiet=True)
+    methods = ["map-d", "map-f", "distill", "morl-f", "soup", "dpo", "dpo-soup"]
+    found = compare(made, "both", methods, steps=2, models=2, answers=4, quiet=True)
+    assert found.left_out == {}
+    assert [len(found.of(method)) for method in methods] == [1, 1, 1, 2, 2, 2, 2]
+    assert [run.setting for run in found.of("soup")] == ["100% as, 0% variety", "0% as, 100% variety"]
+    for run in found.runs:
+        assert run.evaluation["as"].asked == "reach 40%"
+        assert run.evaluation.prompts == 6
+        assert (run.cost.trained > 0) == (run.method != "map-d")
+    # What a soup is made of is shared by its mixtures, and an end of the mixture is the model itself.
+    mixed = made.folder / "compare/both/soup"
+    alone = json.loads((mixed / "as/tuned.json").read_text())["tokens"]
+    other = json.loads((mixed / "variety/tuned.json").read_text())["tokens"]
+    assert sum(run.cost.trained for run in found.of("soup")) == alone + other
+    end = listed.Law(mixed / "mixed-1/model").level("as")
+    assert end == pytest.approx(listed.Law(mixed / "as-whole").level("as"), abs=1e-6)
