@@ -14,6 +14,7 @@ from typing import Any
 
 from valuepalette.engines import Sampling
 from valuepalette.palette import Palette
+from valuepalette.requesting import Limits
 
 __all__ = ["Settings", "read_settings"]
 
@@ -25,6 +26,7 @@ class Settings:
     """A study as it stands in its file; paths are relative to the file's folder.
 
     template        `own`, the model's chat template where it has one; `none`; or a Jinja template
+    base_url        of the server that an `openai:` model is behind; `limits` what it is asked to bear
     prompts_format  `hh-rlhf`, or what the file is where its name does not tell
     held_out        the share of the prompts kept apart, or None where `held_out_path` names others
     values          a reward's line by name; `length` is always there
@@ -37,6 +39,8 @@ class Settings:
     template: str
     dtype: str | None
     device: str | None
+    base_url: str | None
+    limits: Limits
     sampling: Sampling
     prompts_path: Path
     prompts_format: str | None
@@ -103,6 +107,11 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "top_k": _whole(0, 50),
         "top_p": _number("a number in (0, 1]", lambda given: 0 < given <= 1, 1.0),
         "stop": _Key("a list of texts", _is_texts, ()),
+        "base_url": _text(),
+        "concurrency": _whole(1, Limits.concurrency),
+        "requests_per_minute": _whole(1, None),
+        "tokens_per_minute": _whole(1, None),
+        "timeout": _number("a positive number", lambda given: 0 < given < float("inf"), Limits.timeout),
     },
     "prompts": {
         "path": _text(_REQUIRED),
@@ -166,6 +175,13 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         template=model["template"],
         dtype=model["dtype"],
         device=model["device"],
+        base_url=model["base_url"],
+        limits=Limits(
+            concurrency=model["concurrency"],
+            per_minute=model["requests_per_minute"],
+            tokens=model["tokens_per_minute"],
+            timeout=float(model["timeout"]),
+        ),
         sampling=Sampling(
             max_new_tokens=model["max_new_tokens"],
             temperature=float(model["temperature"]),

@@ -248,7 +248,14 @@ class Study:
         from valuepalette.engines.opening import open_engine
 
         told = self.settings
-        return open_engine(told.model, dtype=told.dtype, device=told.device, template=told.template)
+        return open_engine(
+            told.model,
+            dtype=told.dtype,
+            device=told.device,
+            template=told.template,
+            base_url=told.base_url,
+            limits=told.limits,
+        )
 
     def _read_prompts(self, path: Path) -> Prompts:
         return _distinct(
