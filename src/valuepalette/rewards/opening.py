@@ -10,6 +10,7 @@ from typing import Any
 from valuepalette.rewards import Reward, embedded
 from valuepalette.rewards.classifier import Classifier
 from valuepalette.rewards.embedding import Coherence
+from valuepalette.rewards.endpoint import Endpoint
 from valuepalette.rewards.lexical import Diversity, Length
 from valuepalette.rewards.perplexity import Perplexity
 from valuepalette.rewards.python import PythonFunction
@@ -25,6 +26,7 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "reward_model": RewardModel,
     "embedding": Coherence.by,
     "python": PythonFunction,
+    "endpoint": Endpoint,
     "embedded:harmlessness": embedded.harmlessness,
     "embedded:toxicity": embedded.toxicity,
     "embedded:positiveness": embedded.positiveness,
@@ -74,7 +76,7 @@ def open_reward(name: str, spec: str | Mapping[str, object], *, model: str | Non
     ]
     if missing:
         raise ValueError(
-            f"value {name!r}: reward {kind!r} needs {' and '.join(missing)}; got {options or 'none'}"
+            f"value {name!r}: reward {kind!r} needs {' and '.join(missing)}; got {', '.join(options) or 'none'}"
         )
     try:
         return opener(name=name, **options)

@@ -14,7 +14,7 @@ from valuepalette.rewards import Column
 from valuepalette.rewards.exchange import Reads, answer_of, conversation_of, last_turn
 from valuepalette.rewards.models import Checkpoint, Row
 
-__all__ = ["RewardModel"]
+__all__ = ["RewardModel", "checked_template", "filled", "signs_of"]
 
 _FORMATS = ("pair", "chat", "text")
 
@@ -55,12 +55,12 @@ class RewardModel:
     ) -> None:
         if format not in _FORMATS:
             raise ValueError(f"format must be one of {', '.join(map(repr, _FORMATS))}; got {format!r}")
-        self.format, self.template = format, _template(format, template)
+        self.format, self.template = format, checked_template(format, template)
         self.checkpoint = Checkpoint(model, revision, dtype, device, pickle, remote_code)
         self.reads: Reads = "conversation" if format == "chat" else "last turn and answer"
         self.thinking, self.batch_size = thinking, batch_size
         self.heads = self._heads(name, heads)
-        self.signs = _signs(tuple(self.heads), negate)
+        self.signs = signs_of(tuple(self.heads), negate)
         self.columns = tuple(
             Column(column, f"{'minus ' if sign < 0 else ''}output {head} of {model}")
             for (column, head), sign in zip(self.heads.items(), self.signs, strict=True)
@@ -127,9 +127,9 @@ class RewardModel:
             return self.checkpoint.rows(texts, add_special_tokens=False)
         last = [last_turn(prompt) for prompt in prompts]
         if self.format == "pair":
-            return self.checkpoint.rows([_filled(self.template, prompt=prompt) for prompt in last], answers)
+            return self.checkpoint.rows([filled(self.template, prompt=prompt) for prompt in last], answers)
         return self.checkpoint.rows(
-            [_filled(self.template, prompt=p, answer=a) for p, a in zip(last, answers, strict=True)]
+            [filled(self.template, prompt=p, answer=a) for p, a in zip(last, answers, strict=True)]
         )
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class RewardModel:
         self.__dict__.pop("_model", None)
 
 
-def _template(format: str, template: str | None) -> str:
+def checked_template(format: str, template: str | None) -> str:
     """The template in force. Raises ValueError where it has no place for what it must hold."""
     if format == "chat":
         if template is not None:
@@ -151,7 +151,7 @@ def _template(format: str, template: str | None) -> str:
     return template
 
 
-def _filled(template: str, **texts: str) -> str:
+def filled(template: str, **texts: str) -> str:
     """The template with its places filled; braces in the texts mean nothing."""
     before, place, after = template.partition("{prompt}")
     prompt = texts["prompt"] if place else ""
@@ -161,7 +161,8 @@ def _filled(template: str, **texts: str) -> str:
     return before + prompt + after
 
 
-def _signs(columns: Sequence[str], negate: bool | Sequence[str]) -> NDArray[np.float64]:
+def signs_of(columns: Sequence[str], negate: bool | Sequence[str]) -> NDArray[np.float64]:
+    """-1 for each column that is turned round, 1 for the others."""
     if isinstance(negate, bool):
         return np.full(len(columns), -1.0 if negate else 1.0)
     unknown = [column for column in negate if column not in columns]
