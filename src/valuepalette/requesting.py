@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -138,6 +138,26 @@ class Client:
                 return answer
         raise AssertionError("a request is sent at least once")
 
+    async def stream(self, path: str, content: Mapping[str, Any]) -> AsyncIterator[str]:
+        """The lines that the server answers `content` with, as they come. Sent once: what has begun is not begun anew.
+
+        Raises ServerError as `post` does. Whoever stops listening closes the connection with `aclose`.
+        """
+        import httpx
+
+        async with self._turn:
+            await self._budget.wait()
+            url = self._url(path)
+            try:
+                async with self._open.stream("POST", url, json=content) as response:
+                    if response.status_code >= 400:
+                        await response.aread()
+                        raise _refused(url, response)
+                    async for line in response.aiter_lines():
+                        yield line
+            except httpx.HTTPError as error:
+                raise self._lost(url, error) from None
+
     def _pause(self, attempt: int, after: float | None) -> float:
         if after is not None:
             return min(after, 60.0)
@@ -146,21 +166,13 @@ class Client:
     async def _once(self, path: str, content: Mapping[str, Any]) -> dict[str, Any]:
         import httpx
 
-        url = f"{self.base_url}/{path.lstrip('/')}"
+        url = self._url(path)
         try:
             response = await self._open.post(url, json=content)
-        except httpx.TimeoutException:
-            raise ServerError(f"{url} did not answer within {self.limits.timeout:g} s") from None
         except httpx.HTTPError as error:
-            raise ServerError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
+            raise self._lost(url, error) from None
         if response.status_code >= 400:
-            said, parameter = _complaint(response)
-            raise ServerError(
-                f"{url} refused ({response.status_code}): {said}",
-                response.status_code,
-                parameter,
-                _seconds(response.headers.get("Retry-After")),
-            )
+            raise _refused(url, response)
         try:
             answer = response.json()
         except ValueError:
@@ -168,6 +180,27 @@ class Client:
         if not isinstance(answer, dict):
             raise ServerError(f"{url} did not answer with a JSON object: {_short(response.text)}")
         return answer
+
+    def _url(self, path: str) -> str:
+        return f"{self.base_url}/{path.lstrip('/')}"
+
+    def _lost(self, url: str, error: Exception) -> ServerError:
+        """What became of a request that got no answer."""
+        import httpx
+
+        if isinstance(error, httpx.TimeoutException):
+            return ServerError(f"{url} did not answer within {self.limits.timeout:g} s")
+        return ServerError(f"{url} cannot be reached: {str(error) or type(error).__name__}")
+
+
+def _refused(url: str, response: Any) -> ServerError:
+    said, parameter = _complaint(response)
+    return ServerError(
+        f"{url} refused ({response.status_code}): {said}",
+        response.status_code,
+        parameter,
+        _seconds(response.headers.get("Retry-After")),
+    )
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:

@@ -32,6 +32,7 @@ class Settings:
     values          a reward's line by name; `length` is always there
     checks          values that are measured and never optimised: the second opinions
     solve           what `solve` is told: candidates, mode, weighting
+    serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Settings:
     checks: tuple[str, ...]
     palettes: Mapping[str, Palette]
     solve: Mapping[str, Any]
+    serve: Mapping[str, Any]
     folder: Path
     seed: int
 
@@ -83,8 +85,19 @@ def _number(allowed: str, accepts: Callable[[float], bool], default: Any = None)
     )
 
 
+def _seconds() -> _Key:
+    return _number("a positive number of seconds", lambda given: 0 < given < float("inf"))
+
+
+def _truth() -> _Key:
+    return _Key("true or false", lambda given: isinstance(given, bool))
+
+
 def _one_of(*choices: str) -> _Key:
     return _Key("one of " + ", ".join(choices), lambda given: given in choices)
+
+
+_NAME = re.compile(r"[A-Za-z_]\w*").fullmatch
 
 
 def _is_int(given: object) -> bool:
@@ -134,6 +147,31 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "weighting": _text(),
     },
     "run": {"folder": _text("run"), "seed": _whole(0, 0)},
+    "serve": {
+        "name": _text(),
+        "host": _text(),
+        "port": _Key("a port, 1 to 65535", lambda given: _is_int(given) and 1 <= given <= 65535),
+        "key": _Key("a variable of the environment", lambda given: isinstance(given, str) and _NAME(given)),
+        "candidates": _whole(2, None),
+        "most_candidates": _whole(2, None),
+        "most_answers": _whole(1, None),
+        "infeasible": _one_of("refuse", "adjust"),
+        "mismatch": _one_of("refuse", "unaligned"),
+        "extras": _one_of("refuse", "unaligned"),
+        "reward_failure": _one_of("refuse", "unaligned"),
+        "palettes": _one_of("any", "named"),
+        "show_candidates": _truth(),
+        "concurrency": _whole(1, None),
+        "queue": _whole(0, None),
+        "deadline": _seconds(),
+        "scoring": _seconds(),
+        "keep_alive": _seconds(),
+        "body_limit": _whole(1, None),
+        "canary": _seconds(),
+        "canary_tolerance": _number("a positive number", lambda given: 0 < given < float("inf")),
+        "log_texts": _truth(),
+        "floors": _Key("a table of values and what is asked of them", lambda given: isinstance(given, dict)),
+    },
 }
 _NAMED = ("values", "palettes")
 
@@ -202,6 +240,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         checks=checks,
         palettes=_palettes(given.get("palettes", {}), checks, prompts["columns"]),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
+        serve=_serve(tables["serve"], checks, prompts["columns"]),
         folder=beside / run["folder"],
         seed=run["seed"],
     )
@@ -256,25 +295,41 @@ def _palettes(
             raise ValueError(
                 f"{table} must be a table of values and what is asked of them, got {_shown(entries)}"
             )
-        # A table in the palette holds its cohorts; a value of that name would have a text or a list.
-        cohorts = entries.get("cohorts")
-        nested = isinstance(cohorts, dict)
-        plain = {value: entry for value, entry in entries.items() if value != "cohorts" or not nested}
-        try:
-            palette = Palette(plain, cohorts=cohorts if nested else None)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{table} {error}") from None
-        for value in palette.values:
-            if value in checks:
-                raise ValueError(f"{table} {value} is a check: measured, never optimised")
-        for column in palette.columns:
-            if column not in columns:
-                raise ValueError(
-                    f"[palettes.{name}.cohorts] {column} must be among [prompts] columns, got "
-                    f"{', '.join(columns) or 'none'}"
-                )
-        palettes[name] = palette
+        palettes[name] = _palette(f"palettes.{name}", entries, checks, columns)
     return MappingProxyType(palettes)
+
+
+def _palette(
+    table: str, entries: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]
+) -> Palette:
+    # A table in the palette holds its cohorts; a value of that name would have a text or a list.
+    cohorts = entries.get("cohorts")
+    nested = isinstance(cohorts, dict)
+    plain = {value: entry for value, entry in entries.items() if value != "cohorts" or not nested}
+    try:
+        palette = Palette(plain, cohorts=cohorts if nested else None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"[{table}] {error}") from None
+    for value in palette.values:
+        if value in checks:
+            raise ValueError(f"[{table}] {value} is a check: measured, never optimised")
+    for column in palette.columns:
+        if column not in columns:
+            raise ValueError(
+                f"[{table}.cohorts] {column} must be among [prompts] columns, got "
+                f"{', '.join(columns) or 'none'}"
+            )
+    return palette
+
+
+def _serve(table: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]) -> Mapping[str, Any]:
+    """What is said of serving; what is not, the gateway has defaults for."""
+    told = {name: entry for name, entry in table.items() if entry is not None}
+    if "floors" in told:
+        told["floors"] = floors = _palette("serve.floors", told["floors"], checks, columns)
+        if floors.maximised:
+            raise ValueError(f'[serve.floors] {floors.maximised[0]} must have a bound, got "max"')
+    return MappingProxyType(told)
 
 
 def _unknown(where: str, what: str, name: str, known: Any) -> str:

@@ -19,6 +19,7 @@ from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
 from valuepalette.planner import plan
 from valuepalette.plans import Plan
+from valuepalette.rewards import Reward
 from valuepalette.settings import Settings, read_settings
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
@@ -128,7 +129,7 @@ class Study:
         if all(collecting.finished(self.folder / name) for name, _, _ in wanted):
             return
         self._check_values()
-        engine = self._engine()
+        engine = self.engine()
         try:
             for name, prompts, k in wanted:
                 collecting.sample(
@@ -165,6 +166,31 @@ class Study:
             )
         return self._scored("held_out")
 
+    def engine(self) -> Engine:
+        """Opens the engine; whoever asks closes it."""
+        if self._open_engine is not None:
+            return self._open_engine()
+        from valuepalette.engines.opening import open_engine
+
+        told = self.settings
+        return open_engine(
+            told.model,
+            dtype=told.dtype,
+            device=told.device,
+            template=told.template,
+            base_url=told.base_url,
+            limits=told.limits,
+        )
+
+    def reward(self, name: str) -> Reward:
+        """Opens the reward of a value; whoever asks closes it."""
+        return collecting.open_line(name, self._rewards[name], self.settings.model)
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The values as the file names them, second opinions among them."""
+        return tuple(self._rewards)
+
     def solve(self, palette: str) -> Solution:
         """Solves a palette of the study and writes `solutions/<palette>.json`, also where it is infeasible."""
         settings = self.settings
@@ -192,7 +218,7 @@ class Study:
     def evaluate(self, palette: str) -> Evaluation:
         """What was asked against what was got on the prompts held out; writes `evaluation/decoding/<palette>.json`."""
         answers, solution = self._decoded(palette)
-        judged = evaluate(answers, solution, checks=self._checks(answers))
+        judged = evaluate(answers, solution, checks=self.checks(answers))
         judged.save(self.folder / "evaluation" / _METHOD / f"{palette}.json")
         return judged
 
@@ -212,7 +238,7 @@ class Study:
             raise ValueError(f"palette must be one of {', '.join(self.palettes) or 'none'}, got {palette!r}")
         pilot, wanted = self.pilot(), self.settings.palettes[palette]
         for value in wanted.values:
-            if value in self._checks(pilot):
+            if value in self.checks(pilot):
                 raise ValueError(f"[palettes.{palette}] {value} is a check: measured, never optimised")
         return pilot, wanted
 
@@ -242,21 +268,6 @@ class Study:
         k = self.settings.solve.get("candidates")
         return k if isinstance(k, int) else self.settings.candidates
 
-    def _engine(self) -> Engine:
-        if self._open_engine is not None:
-            return self._open_engine()
-        from valuepalette.engines.opening import open_engine
-
-        told = self.settings
-        return open_engine(
-            told.model,
-            dtype=told.dtype,
-            device=told.device,
-            template=told.template,
-            base_url=told.base_url,
-            limits=told.limits,
-        )
-
     def _read_prompts(self, path: Path) -> Prompts:
         return _distinct(
             read_prompts(path, self.settings.prompts_format, self.settings.columns).to_pylist(), path
@@ -275,7 +286,7 @@ class Study:
             raise ValueError(f"{folder} is not scored by {', '.join(missing)}: score the study first")
         return Pilot.read(folder)
 
-    def _checks(self, pilot: Pilot) -> list[str]:
+    def checks(self, pilot: Pilot) -> list[str]:
         """The columns of the rewards that are second opinions."""
         about = pilot.metadata.rewards
         return [value for value in pilot.values if about[value]["reward"] in self.settings.checks]
