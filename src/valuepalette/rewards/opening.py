@@ -15,6 +15,7 @@ from valuepalette.rewards.lexical import Diversity, Length
 from valuepalette.rewards.perplexity import Perplexity
 from valuepalette.rewards.python import PythonFunction
 from valuepalette.rewards.reward_model import RewardModel
+from valuepalette.rewards.served import Served
 
 __all__ = ["REWARDS", "open_reward"]
 
@@ -27,6 +28,7 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "embedding": Coherence.by,
     "python": PythonFunction,
     "endpoint": Endpoint,
+    "vllm": Served,
     "embedded:harmlessness": embedded.harmlessness,
     "embedded:toxicity": embedded.toxicity,
     "embedded:positiveness": embedded.positiveness,
