@@ -16,9 +16,9 @@ from valuepalette.engines import Candidate, Prompt, Sampling
 from valuepalette.engines.drawing import candidate_key
 from valuepalette.requesting import Client, Limits, ServerError, run
 
-__all__ = ["OpenAIEngine"]
+__all__ = ["HOSTED", "OpenAIEngine", "tokens_used"]
 
-_HOSTED = "https://api.openai.com/v1"
+HOSTED = "https://api.openai.com/v1"
 
 
 class OpenAIEngine:
@@ -52,7 +52,7 @@ class OpenAIEngine:
         if template not in ("own", "none"):
             raise ValueError(f'template must be "own" or "none" where a server applies it, got {template!r}')
         self.model, self.template = model, template
-        url = base_url or os.environ.get("OPENAI_BASE_URL") or _HOSTED
+        url = base_url or os.environ.get("OPENAI_BASE_URL") or HOSTED
         key = key if key is not None else os.environ.get("OPENAI_API_KEY")
         self.client = Client(url, key=key, limits=limits, transport=transport)
         self._several = True  # until the server shows that it gives one candidate a request
@@ -120,7 +120,7 @@ class OpenAIEngine:
         while True:
             path, content = self._content(prompt, n, sampling, seed)
             try:
-                answer = await self.client.post(path, content, used=_tokens_used)
+                answer = await self.client.post(path, content, used=tokens_used)
             except ServerError as error:
                 if error.status not in (400, 422) or not self._give_way(
                     str(error), error.parameter, n, logprobs
@@ -179,7 +179,8 @@ def _messages(prompt: Prompt, system_prompt: str | None) -> list[dict[str, str]]
     return turns  # pyright: ignore[reportReturnType]
 
 
-def _tokens_used(answer: Mapping[str, Any]) -> int:
+def tokens_used(answer: Mapping[str, Any]) -> int:
+    """The tokens that an answer cost, as the server tells them; 0 where it does not."""
     usage = answer.get("usage")
     total = usage.get("total_tokens") if isinstance(usage, dict) else None
     return total if isinstance(total, int) else 0

@@ -11,6 +11,7 @@ from valuepalette.rewards import Reward, embedded
 from valuepalette.rewards.classifier import Classifier
 from valuepalette.rewards.embedding import Coherence
 from valuepalette.rewards.endpoint import Endpoint
+from valuepalette.rewards.judge import Judge
 from valuepalette.rewards.lexical import Diversity, Length
 from valuepalette.rewards.perplexity import Perplexity
 from valuepalette.rewards.python import PythonFunction
@@ -29,6 +30,7 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "python": PythonFunction,
     "endpoint": Endpoint,
     "vllm": Served,
+    "judge": Judge,
     "embedded:harmlessness": embedded.harmlessness,
     "embedded:toxicity": embedded.toxicity,
     "embedded:positiveness": embedded.positiveness,

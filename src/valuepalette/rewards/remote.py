@@ -66,6 +66,8 @@ class Source:
         self, items: Sequence[_Item], work: Callable[[Client, _Item], Coroutine[Any, Any, _Found]]
     ) -> list[_Found]:
         """`work(client, item)` of every item, in order; the first that fails stops the others."""
+        if not items:
+            return []
         with self._alone:
             return run(self._each(items, work))
 
