@@ -12,7 +12,7 @@ from rich.console import Console
 from valuepalette.cli import app
 
 PAGE = Path(__file__).with_name("commands.md")
-COMMANDS = ("demo", "sample", "score", "solve", "plan", "decode", "evaluate", "values", "doctor")
+COMMANDS = ("demo", "sample", "score", "solve", "plan", "decode", "evaluate", "serve", "values", "doctor")
 HEAD = """\
 # Commands
 

@@ -22,6 +22,7 @@ WEIGHTS = (
 _PARTS = {
     "core": "solving, evaluating, every file format",
     "models": "running language models and rewards that are models",
+    "serve": "the gateway",
     "demo": "the embedded values",
     "weights": "the embedded models",
 }

@@ -97,9 +97,6 @@ def _one_of(*choices: str) -> _Key:
     return _Key("one of " + ", ".join(choices), lambda given: given in choices)
 
 
-_NAME = re.compile(r"[A-Za-z_]\w*").fullmatch
-
-
 def _is_int(given: object) -> bool:
     return isinstance(given, int) and not isinstance(given, bool)
 
@@ -151,7 +148,9 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "name": _text(),
         "host": _text(),
         "port": _Key("a port, 1 to 65535", lambda given: _is_int(given) and 1 <= given <= 65535),
-        "key": _Key("a variable of the environment", lambda given: isinstance(given, str) and _NAME(given)),
+        "key": _Key(
+            "a variable of the environment", lambda given: isinstance(given, str) and given.isidentifier()
+        ),
         "candidates": _whole(2, None),
         "most_candidates": _whole(2, None),
         "most_answers": _whole(1, None),
