@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -160,6 +161,27 @@ def test_every_kind_is_asked_as_the_table_says(kind: Kind) -> None:
     for path, asked in rewarder.requests:
         assert path == kind.endpoint
         assert kind.sends.items() <= asked.items()
+
+
+def row(kind: Kind) -> str:
+    """The row of the page on servers that says what the table does."""
+
+    def told(line: Mapping[str, Any]) -> str:
+        entries = (f"{name} = {json.dumps(entry)}" for name, entry in line.items() if name != "reward")
+        return ", ".join(entries)
+
+    memory = "–"
+    if kind.memory is not None:
+        options = {name: entry for name, entry in kind.memory.items() if kind.line.get(name) != entry}
+        memory = f"`{kind.memory['reward']}`" + (f", `{told(options)}`" if told(options) else "")
+    serve = f"`{kind.serve}`" if kind.serve else "–"
+    return f"| {kind.model} | `{told(kind.line)}` | `{kind.endpoint}` | {serve} | {memory} |"
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.model)
+def test_the_page_has_the_table(kind: Kind) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "servers.md").read_text(encoding="utf-8")
+    assert row(kind) in page.splitlines()
 
 
 def test_texts_are_those_of_the_adapters_in_memory() -> None:

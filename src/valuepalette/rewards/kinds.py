@@ -94,7 +94,7 @@ TABLE: tuple[Kind, ...] = (
     ),
     Kind(
         "ForRewardModel, a number per token (InternLM2, Qwen2.5-Math-RM): the last token's",
-        "--trust-remote-code where the model brings code",
+        "--trust-remote-code",
         {"task": "pooling", "pooling": "token_classify"},
         "/pooling",
         {"task": "token_classify", **_CUT_START},
