@@ -25,7 +25,7 @@ from valuepalette.palette import Palette
 from valuepalette.server.answering import Completion, Failure
 from valuepalette.server.app import create_app
 from valuepalette.server.deciding import Wanted
-from valuepalette.server.gateway import Served
+from valuepalette.server.selecting import Served
 from valuepalette.solving import solve
 
 

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
-from valuepalette.server.gateway import Answer, Answered, Plan
+from valuepalette.server.gateway import Answer, Answered
+from valuepalette.server.planning import Plan
 from valuepalette.server.policies import Refusal
 
 __all__ = [

@@ -6,11 +6,9 @@ other.mount("/aligned", create_app(gateway))  # the other's lifespan holds `asyn
 
 from __future__ import annotations
 
-import hmac
-import json
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -18,7 +16,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -30,14 +27,15 @@ from valuepalette.server.answering import (
     Rewards,
     as_events,
     chunks,
-    complaint,
     forwarded,
     headers,
     whole,
 )
 from valuepalette.server.asking import ChatRequest, CompletionRequest, RewardRequest
 from valuepalette.server.deciding import Wanted
-from valuepalette.server.gateway import Gateway, Plan
+from valuepalette.server.gateway import Gateway
+from valuepalette.server.guarding import Guarded, http, invalid, refuse, unforeseen
+from valuepalette.server.planning import Plan, summary
 from valuepalette.server.policies import Refusal
 
 __all__ = ["create_app"]
@@ -73,7 +71,7 @@ def create_app(gateway: Gateway, *, key: str | None = None) -> FastAPI:
         title="valuepalette", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, version="1"
     )
     app.state.gateway, app.state.key = gateway, key
-    router = APIRouter(route_class=_Guarded)
+    router = APIRouter(route_class=Guarded)
     said = {200: {"model": Completion}, **_SAID}
     router.post("/v1/chat/completions", responses=said)(_chat)
     router.post("/v1/completions", responses=said)(_complete)
@@ -84,9 +82,9 @@ def create_app(gateway: Gateway, *, key: str | None = None) -> FastAPI:
     app.include_router(router)
     app.get("/healthz")(_healthz)
     app.get("/readyz", responses={503: {"description": "Aligned answers are not served now."}})(_readyz)
-    app.add_exception_handler(Refusal, _refuse)  # pyright: ignore[reportArgumentType]
-    app.add_exception_handler(RequestValidationError, _invalid)  # pyright: ignore[reportArgumentType]
-    app.add_exception_handler(HTTPException, _http)  # pyright: ignore[reportArgumentType]
+    app.add_exception_handler(Refusal, refuse)  # pyright: ignore[reportArgumentType]
+    app.add_exception_handler(RequestValidationError, invalid)  # pyright: ignore[reportArgumentType]
+    app.add_exception_handler(HTTPException, http)  # pyright: ignore[reportArgumentType]
     return app
 
 
@@ -117,7 +115,7 @@ async def _answer(request: Request, body: ChatRequest | CompletionRequest) -> Re
             return _Events(gateway, plan, ticket)
         if plan.how == "forward":
             answer = await unless_gone(request.receive, gateway.forward(plan))
-            report = gateway.summary(plan)
+            report = summary(plan)
             return JSONResponse(forwarded(plan, answer, report), headers=headers(report))
         answered = await unless_gone(request.receive, gateway.answer(plan))
         if gateway.policies.log_texts:
@@ -144,7 +142,7 @@ class _Events(Response):
     def __init__(self, gateway: Gateway, plan: Plan, ticket: Ticket) -> None:
         super().__init__(
             media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | headers(gateway.summary(plan)),
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | headers(summary(plan)),
         )
         del self.headers["content-length"]
         self._gateway, self._plan, self._ticket = gateway, plan, ticket
@@ -172,7 +170,7 @@ class _Events(Response):
         gateway, plan = self._gateway, self._plan
         try:
             if plan.how == "forward":
-                report = gateway.summary(plan)
+                report = summary(plan)
                 async for chunk in gateway.stream(plan):
                     yield forwarded(plan, chunk, report)
                 return
@@ -180,7 +178,7 @@ class _Events(Response):
         except Refusal:
             raise
         except Exception as error:
-            raise _unforeseen(error) from None
+            raise unforeseen(error) from None
         for chunk in chunks(plan, answered):
             yield chunk
 
@@ -258,108 +256,3 @@ def _readyz(request: Request) -> Response:
         "unaligned": gateway.different,
     }
     return JSONResponse(content, status_code=503 if trouble else 200)
-
-
-class _Body(Request):
-    """A request whose body was read already."""
-
-    parsed: Any = None
-
-    async def json(self) -> Any:
-        return self.parsed
-
-
-class _Guarded(APIRoute):
-    """Asks for the key, then reads the body within its limit, as JSON that is JSON; nothing of it is ever logged."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def guarded(request: Request) -> Response:
-            _check_key(request)
-            if request.method == "POST":
-                request = _Body(request.scope, request.receive)
-                request._body = await _read(request, request.app.state.gateway.policies.body_limit)
-                request.parsed = _parsed(request._body)
-            try:
-                return await handle(request)
-            except (Refusal, RequestValidationError, HTTPException):
-                raise
-            except Exception as error:
-                raise _unforeseen(error) from None
-
-        return guarded
-
-
-def _check_key(request: Request) -> None:
-    key = request.app.state.key
-    if key is None:
-        return
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
-        raise Refusal(401, "invalid_api_key", "the request must bring the key: Authorization: Bearer …")
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    too_large = Refusal(413, "body", f"a request must have at most {limit} bytes")
-    declared = request.headers.get("Content-Length", "")
-    if declared.isdecimal() and int(declared[:20]) > limit:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _parsed(body: bytes) -> Any:
-    """The body, if it is JSON as the standard has it: no NaN, no half characters."""
-    try:
-        parsed = json.loads(body, parse_constant=_no_number, parse_float=_finite)
-        if b"\\ud" in body.lower():
-            json.dumps(parsed, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise Refusal(400, "body", f"the request must be JSON: {type(error).__name__}") from None
-    return parsed
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number
-
-
-def _unforeseen(error: Exception) -> Refusal:
-    """A fault of the gateway: where it happened is logged, what it says may hold texts and is not."""
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    where = "" if at is None else f" at {at.tb_frame.f_code.co_filename}:{at.tb_lineno}"
-    log.error("unforeseen %s%s", type(error).__name__, where)
-    return Refusal(500, "internal", "the gateway failed; its log says where")
-
-
-async def _refuse(_: Request, refusal: Refusal) -> Response:
-    after = {} if refusal.after is None else {"Retry-After": str(refusal.after)}
-    if refusal.status == 401:
-        after["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(complaint(refusal), status_code=refusal.status, headers=after)
-
-
-async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    """What is wrong with the body, by field; what was given is not repeated."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    refusal = Refusal(400, "invalid", f"{where or 'the request'}: {first['msg']}"[:500])
-    return await _refuse(request, refusal)
-
-
-async def _http(request: Request, error: HTTPException) -> Response:
-    return await _refuse(request, Refusal(error.status_code, "http", str(error.detail)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from valuepalette.decoding import check_columns
 from valuepalette.dual import Status
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
+from valuepalette.server.composing import read_palette, within, written
 from valuepalette.server.policies import Policies, Refusal
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
@@ -30,7 +31,6 @@ BASE = "base"
 CUSTOM = "custom"
 """Of a request that brings its palette."""
 
-_MOST_ENTRIES = 64
 _STEPS = 14
 """Halvings of the way from the floors to what was asked: to 1/16,384 of it."""
 
@@ -107,7 +107,6 @@ class Decider:
             )
         self._kept: OrderedDict[tuple[Any, ...], Decision | Refusal] = OrderedDict()
         self._keep, self._lock = keep, threading.Lock()
-        self.hits = 0
         if self.floors is not None:
             self._check_values(self.floors)
             found = self._solve(self.floors, candidates)
@@ -124,7 +123,6 @@ class Decider:
             if found is None:
                 return None
             self._kept.move_to_end((palette, k))
-            self.hits += 1
         return self._for(found, label, wanted)
 
     def decide(self, wanted: Wanted) -> Decision:
@@ -167,7 +165,7 @@ class Decider:
         if palette is not None:
             self._check_values(palette)
         if self.floors is not None:
-            palette = self.floors if palette is None else _within(palette, self.floors)
+            palette = self.floors if palette is None else within(palette, self.floors)
         return label, palette, k
 
     def _named(self, wanted: Wanted) -> tuple[str, Palette | None]:
@@ -192,7 +190,7 @@ class Decider:
             return wanted.palette, self.palettes[wanted.palette]
         if self.policies.palettes == "named":
             raise Refusal(400, "palette", "palettes of a request's own are not served here, only named ones")
-        return CUSTOM, _read(wanted.palette)
+        return CUSTOM, read_palette(wanted.palette)
 
     def _check_values(self, palette: Palette) -> None:
         for value in palette.values:
@@ -222,13 +220,14 @@ class Decider:
         return Refusal(422, "infeasible", proof, {"proof": proof, "nearest": _told(nearest)})
 
     def _solve(self, palette: Palette, k: int | Literal["limit"]) -> Solution:
-        return solve(self.pilot, palette, k, on_infeasible="return", **self._solving)  # pyright: ignore[reportArgumentType]
+        found = solve(self.pilot, palette, k, on_infeasible="return", **self._solving)  # pyright: ignore[reportArgumentType]
+        return _light(found)
 
     def _instead(self, palette: Palette, missed: Solution, k: int | Literal["limit"]) -> Decision:
         """The nearest palette that can be had; where that would go below a floor, the nearest on the way from there."""
         near = adjust(self.pilot, palette, k, method="nearest", **self._solving)  # pyright: ignore[reportArgumentType]
         if self.floors is None or self._meets_floors(near.solution, k):
-            return Decision("", near.palette, near.solution, palette)
+            return Decision("", near.palette, _light(near.solution), palette)
         return self._from_floors(palette, missed, k)
 
     def _meets_floors(self, solution: Solution, k: int | Literal["limit"]) -> bool:
@@ -287,55 +286,6 @@ class Decider:
         return best
 
 
-def _read(entries: Mapping[str, Any]) -> Palette:
-    """A request's palette: entries by value, with `cohorts` and `kl` as in a study."""
-    cohorts = entries.get("cohorts")
-    nested = isinstance(cohorts, Mapping)
-    kl = entries.get("kl")
-    budget = isinstance(kl, int | float) and not isinstance(kl, bool)
-    own = ("cohorts",) * nested + ("kl",) * budget
-    plain = {value: entry for value, entry in entries.items() if value not in own}
-    tables = [plain, *(cohorts.values() if isinstance(cohorts, Mapping) else ())]
-    count = sum(
-        len(entry) if isinstance(entry, list) else 1
-        for table in tables
-        for entry in (table.values() if isinstance(table, Mapping) else (table,))
-    )
-    if count > _MOST_ENTRIES:
-        raise Refusal(400, "palette", f"a palette has at most {_MOST_ENTRIES} entries, got {count}")
-    try:
-        return Palette(plain, cohorts=cohorts if nested else None, kl=kl if budget else None)
-    except (ValueError, TypeError) as error:
-        raise Refusal(400, "palette", str(error)) from None
-
-
-def _within(palette: Palette, floors: Palette) -> Palette:
-    """Both at once: entries on one feature intersect."""
-    named = {**palette.cohorts, **floors.cohorts}
-    return Palette(
-        _joined(palette.entries, floors.entries),
-        cohorts={
-            cohort: _joined(palette.cohorts.get(cohort, {}), floors.cohorts.get(cohort, {}))
-            for cohort in named
-        },
-        kl=palette.kl,
-    )
-
-
-def _joined(own: Mapping[str, Any], floors: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for value in {**own, **floors}:
-        listed = [
-            text for table in (own, floors) for text in _listed(table.get(value, "free")) if text != "free"
-        ]
-        found[value] = list(dict.fromkeys(listed)) or "free"
-    return found
-
-
-def _listed(entry: Any) -> list[Any]:
-    return list(entry) if isinstance(entry, list) else [entry]
-
-
 def _ends(solution: Solution) -> list[tuple[float, float]]:
     return list(zip(solution.lower.tolist(), solution.upper.tolist(), strict=True))
 
@@ -345,9 +295,19 @@ def _told(decision: Decision) -> dict[str, Any]:
     palette, solution = decision.palette, decision.solution
     assert palette is not None
     assert solution is not None
-    entries: dict[str, Any] = {**palette.entries}
-    if palette.cohorts:
-        entries["cohorts"] = palette.cohorts
-    if palette.kl is not None:
-        entries["kl"] = palette.kl
-    return {"palette": entries, "levels": {name: float(level) for name, level in solution.levels.items()}}
+    return {
+        "palette": written(palette),
+        "levels": {name: float(level) for name, level in solution.levels.items()},
+    }
+
+
+def _light(solution: Solution) -> Solution:
+    """What serving needs of a solution, without what grows with the pilot and without its margin."""
+    m = len(solution.features)
+    none = np.zeros((0, m))
+    resolved = replace(solution.resolved, influence_lower=none, influence_upper=none, inside=None)
+    return replace(solution, resolved=resolved, margin_of=_unknown, seen_of=frozenset)
+
+
+def _unknown() -> float:
+    return float("nan")

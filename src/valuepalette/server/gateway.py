@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,35 +23,17 @@ from valuepalette.server.asking import Asked
 from valuepalette.server.canary import Canary
 from valuepalette.server.deciding import Decider, Decision, Wanted
 from valuepalette.server.metering import Meters
+from valuepalette.server.planning import Plan, Planner, summary
 from valuepalette.server.policies import Policies, Refusal
 from valuepalette.server.scoring import Scorer, ScoringError
-from valuepalette.server.selecting import Chosen, candidates, report, select, told
+from valuepalette.server.selecting import Served, candidates, report, select
 from valuepalette.server.sourcing import Source
 from valuepalette.solution import Solution
 from valuepalette.tilting import Array
 
-__all__ = ["Answer", "Answered", "Gateway", "Plan", "Served"]
+__all__ = ["Answer", "Answered", "Gateway"]
 
 log = logging.getLogger("valuepalette.server")
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """How a request will be served.
-
-    how      "choose" one of k candidates; "draw" from the base model; "forward" to the model's server as it is
-    reasons  why the answer will not be aligned; none where it will be
-    until    when its time is over, on the loop's clock
-    """
-
-    asked: Asked
-    decision: Decision
-    how: Literal["choose", "draw", "forward"]
-    sampling: Sampling
-    seed: int
-    k: int
-    reasons: tuple[str, ...]
-    until: float
 
 
 @dataclass(frozen=True)
@@ -70,27 +51,6 @@ class Answered:
 
     answers: Sequence[Answer]
     report: Mapping[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Served:
-    """One prompt's k scored candidates and the one that was drawn: what `on_served` is told.
-
-    turn     how many turns the conversation has
-    aligned  whether it was drawn as the solution asks, by the decoder that the solution is for
-    """
-
-    label: str
-    solution: Solution
-    prompt: Prompt
-    turn: int
-    columns: Mapping[str, Any]
-    user: str | None
-    seed: int
-    candidates: Sequence[Candidate]
-    values: Mapping[str, Array]
-    chosen: Chosen
-    aligned: bool
 
 
 class Gateway:
@@ -159,7 +119,14 @@ class Gateway:
                 'score anew, or serve it as unaligned by mismatch = "unaligned"'
             )
         self.texts = "prompt" in pilot.table.column_names
-        self._own_systems = _has_system_turns(pilot)
+        self.planner = Planner(
+            pilot,
+            self.policies,
+            self.sampling,
+            k=k,
+            forwards=self.source.forwards,
+            different=self.different,
+        )
         self.gate = Gate(self.policies.concurrency, self.policies.queue)
         self.meters = Meters(lambda: self.gate.inside, lambda: self.canary.state == "drifted")
         self.on_served = on_served
@@ -218,26 +185,9 @@ class Gateway:
         if not self.started:
             raise Refusal(503, "not_started", "the gateway is not started", after=1)
         until = asyncio.get_running_loop().time() + self.policies.deadline
-        if asked.n * len(asked.prompts) > self.policies.most_answers:
-            raise Refusal(
-                400, "n", f"n must be at most {self.policies.most_answers} answers in all, got {asked.n}"
-            )
-        if asked.show and not self.policies.show_candidates:
-            raise Refusal(403, "return_candidates", "candidates are not shown here")
+        self.planner.check(asked)
         decision = await self.decided(asked.wanted)
-        k = asked.wanted.candidates or self.decider.candidates
-        assert isinstance(k, int)
-        seed = secrets.randbits(31) if asked.seed is None else asked.seed
-        how, reasons = self._how(asked, decision)
-        if asked.show and how != "choose":
-            raise Refusal(400, "return_candidates", "there are no candidates of a base answer")
-        if asked.raw.get("stream_options", {}).get("include_usage") and how != "forward":
-            raise Refusal(400, "stream_options", "include_usage: tokens of prompts are not counted here")
-        try:
-            sampling = replace(self.sampling, **asked.sampling)
-        except (ValueError, TypeError) as error:
-            raise Refusal(400, "sampling", str(error)) from None
-        return Plan(asked, decision, how, sampling, seed, k, reasons, until)
+        return self.planner.plan(asked, decision, self.trouble(), until)
 
     async def decided(self, wanted: Wanted) -> Decision:
         """Which solution serves it; what was not solved before is, in a thread."""
@@ -253,51 +203,6 @@ class Gateway:
         finally:
             self.meters.took("solve", perf_counter() - began)
 
-    def _how(
-        self, asked: Asked, decision: Decision
-    ) -> tuple[Literal["choose", "draw", "forward"], tuple[str, ...]]:
-        forwards = self.source.forwards
-        if asked.extras:
-            named = ", ".join(asked.extras[:5])
-            if decision.solution is not None and self.policies.extras == "refuse":
-                raise Refusal(
-                    400, "extras", f"answers are not chosen by a palette where a request has {named}; refused"
-                )
-            if not forwards:
-                raise Refusal(400, "extras", f"{named}: only a model behind a server can be asked for that")
-            return "forward", (f"handed on for {named}",)
-        if decision.solution is None:
-            return ("forward" if forwards else "draw"), ("no palette was asked for",)
-        if (trouble := self.trouble()) and self.policies.reward_failure == "refuse":
-            raise Refusal(
-                503, "rewards", f"aligned answers are not served now: {'; '.join(trouble)}", after=30
-            )
-        if trouble:
-            return "draw", tuple(trouble)
-        found = [*self._deviations(asked)]
-        if found and self.policies.mismatch == "refuse":
-            raise Refusal(
-                400,
-                "mismatch",
-                f"the palette was solved for other settings ({'; '.join(found)}); leave these out",
-            )
-        return "choose", (*self.different, *found)
-
-    def _deviations(self, asked: Asked) -> list[str]:
-        """What a request asks for that the pilot was not drawn with, as pilot -> request."""
-        mine = asdict(self.sampling)
-        found = [
-            f"{name}: {mine[name]} -> {entry}"
-            for name, entry in asked.sampling.items()
-            if mine[name] != entry
-        ]
-        if not self._own_systems:
-            if any(place > 0 for place in asked.system):
-                found.append("a system turn amid the conversation")
-            elif asked.system and asked.system[0] != self.sampling.system_prompt:
-                found.append("the system turn is not the pilot's system prompt")
-        return found
-
     async def answer(self, plan: Plan) -> Answered:
         """The answers of a plan that is not handed on; raises Refusal."""
         try:
@@ -312,7 +217,7 @@ class Gateway:
         """What the model's server says to a request that is handed on."""
         try:
             async with asyncio.timeout_at(plan.until), self.gate.turn:
-                return await self.source.forward(plan.asked.path, self._content(plan))
+                return await self.source.forward(plan.asked.path, self.planner.content(plan))
         except TimeoutError:
             raise Refusal(504, "deadline", f"no answer within {self.policies.deadline:g} s") from None
 
@@ -320,26 +225,10 @@ class Gateway:
         """The same chunk by chunk."""
         try:
             async with asyncio.timeout_at(plan.until), self.gate.turn:
-                async for chunk in self.source.stream(plan.asked.path, self._content(plan)):
+                async for chunk in self.source.stream(plan.asked.path, self.planner.content(plan)):
                     yield chunk
         except TimeoutError:
             raise Refusal(504, "deadline", f"no end within {self.policies.deadline:g} s") from None
-
-    def _content(self, plan: Plan) -> dict[str, Any]:
-        """The request with the pilot's settings where it has none of its own."""
-        mine, raw = self.sampling, dict(plan.asked.raw)
-        raw.setdefault("temperature", mine.temperature)
-        raw.setdefault("top_p", mine.top_p)
-        raw.setdefault("seed", plan.seed % 2**31)
-        if "max_completion_tokens" not in raw:
-            raw.setdefault("max_tokens", mine.max_new_tokens)
-        if mine.top_k:
-            raw.setdefault("top_k", mine.top_k)
-        if mine.stop:
-            raw.setdefault("stop", list(mine.stop))
-        if "messages" in raw and mine.system_prompt is not None and not plan.asked.system:
-            raw["messages"] = [{"role": "system", "content": mine.system_prompt}, *raw["messages"]]
-        return raw
 
     async def _drawn(self, plan: Plan, k: int) -> list[list[Candidate]]:
         began = perf_counter()
@@ -432,22 +321,7 @@ class Gateway:
 
     def _report(self, plan: Plan, drawn: list[list[Candidate]]) -> dict[str, Any]:
         tokens = sum(candidate.tokens for own in drawn for candidate in own)
-        return {**self.summary(plan), "candidate_tokens": tokens}
-
-    def summary(self, plan: Plan) -> dict[str, Any]:
-        """What is known before the answers are."""
-        found: dict[str, Any] = {
-            "aligned": not plan.reasons,
-            "reasons": list(plan.reasons),
-            "seed": plan.seed,
-        }
-        if plan.how == "choose":
-            found |= {"candidates": plan.k, **told(plan.decision)}
-        elif plan.decision.solution is not None:
-            found["palette"] = plan.decision.label
-        else:
-            found["palette"] = None
-        return found
+        return {**summary(plan), "candidate_tokens": tokens}
 
     async def rewards(
         self,
@@ -471,8 +345,10 @@ class Gateway:
         if trouble := self.trouble():
             raise Refusal(503, "rewards", f"rewards are not told now: {'; '.join(trouble)}", after=30)
         try:
-            async with self.gate.turn:
+            async with asyncio.timeout(self.policies.deadline), self.gate.turn:
                 values = await self._scored(prompts, responses)
+        except TimeoutError:
+            raise Refusal(504, "deadline", f"no rewards within {self.policies.deadline:g} s") from None
         except ScoringError as error:
             self.meters.failed()
             raise Refusal(503, "rewards", str(error), after=5) from None
@@ -489,14 +365,3 @@ async def _unwrapped(draw: Any) -> Any:
         return await draw
     except Refusal as refusal:
         return refusal
-
-
-def _has_system_turns(pilot: Pilot) -> bool:
-    """Whether the pilot's prompts bring system turns of their own, so that a request may too."""
-    if "messages" not in pilot.table.column_names:
-        return False
-    return any(
-        turn["role"] == "system"
-        for messages in pilot.table["messages"].to_pylist()
-        for turn in messages or ()
-    )

@@ -13,7 +13,8 @@ from valuepalette.server.policies import Policies
 from valuepalette.study import Study
 
 if TYPE_CHECKING:
-    from valuepalette.server.gateway import Gateway, Served
+    from valuepalette.server.gateway import Gateway
+    from valuepalette.server.selecting import Served
 
 __all__ = ["KEY", "check_installed", "opened", "serve"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from valuepalette.decoding import pick
 from valuepalette.dual import Status
 from valuepalette.engines import Candidate, Prompt
+from valuepalette.server.composing import written
 from valuepalette.server.deciding import Decision
 from valuepalette.solution import Solution
 from valuepalette.tilting import Array
 
-__all__ = ["Chosen", "candidates", "report", "select", "told"]
+__all__ = ["Chosen", "Served", "candidates", "report", "select", "told"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,27 @@ class Chosen:
         """How many candidates were in play for this prompt: k·exp(−KL), the exponential of the entropy."""
         chance = self.probabilities[self.probabilities > 0]
         return float(np.exp(-(chance * np.log(chance)).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """One prompt's k scored candidates and the one that was drawn: what `on_served` is told.
+
+    turn     how many turns the conversation has
+    aligned  whether it was drawn as the solution asks, by the decoder that the solution is for
+    """
+
+    label: str
+    solution: Solution
+    prompt: Prompt
+    turn: int
+    columns: Mapping[str, Any]
+    user: str | None
+    seed: int
+    candidates: Sequence[Candidate]
+    values: Mapping[str, Array]
+    chosen: Chosen
+    aligned: bool
 
 
 def select(
@@ -80,19 +102,16 @@ def told(decision: Decision) -> dict[str, Any]:
     palette, solution = decision.palette, decision.solution
     if palette is None or solution is None:
         return {"palette": None}
-    entries: dict[str, Any] = {**palette.entries}
-    if palette.cohorts:
-        entries["cohorts"] = palette.cohorts
     found: dict[str, Any] = {
         "palette": decision.label,
-        "asked": entries,
+        "asked": written(palette),
         "status": solution.status.name,
         "boundary": solution.status is Status.BOUNDARY,
         "weights": _numbers(solution.features, solution.weights.array),
         "kl": solution.kl,
     }
     if decision.asked is not None:
-        found["adjusted_from"] = {**decision.asked.entries, "cohorts": decision.asked.cohorts}
+        found["adjusted_from"] = written(decision.asked)
     return found
 
 
