@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 
 pytest.importorskip("httpx")
 
+from fakes import FakeEngine
 from reward_server import Rewarder, rewarding
 from valuepalette.requesting import Client
 from valuepalette.rewards.checking import RewardError, checked_score
 from valuepalette.rewards.opening import open_reward
+from valuepalette.study import Study
 
 PROMPTS: list[Any] = [
     "Hi",
@@ -119,6 +122,7 @@ def test_columns_that_the_server_declares(server: tuple[Rewarder, str]) -> None:
     [
         ([1, 2], r"prompt 'Hi', response 'Hello\.': the server gave 5 responses 2 scores"),
         ([1, 2, "high", 4, 5], r"prompt 'Why\?', response '': the server answered 'high' where a number"),
+        ([1, 2, 10**400, 4, 5], r"prompt 'Why\?', .*too large for a number"),
         ([1, 2, 3, None, 5], r"prompt 'Où\?', response 'Là-bas\.': the server answered None"),
         ([1, True, 3, 4, 5], r"prompt 'Go\.', response .*: the server answered True"),
         ([1, 2, 3, 4, float("nan")], r"value 'size' is nan at prompt 'And\?', response 'No\.'"),
@@ -173,8 +177,8 @@ def test_the_key_comes_from_the_environment(
     reward.score(PROMPTS, RESPONSES)
     assert rewarder.keys == {"Bearer secret-key"}
     assert "secret" not in f"{reward.version} {reward.columns} {vars(reward)}"
-    rewarder.next = [403]
-    with pytest.raises(RewardError, match="403") as caught:
+    rewarder.answer = lambda *_: (403, {"error": "secret-key is not allowed"})
+    with pytest.raises(RewardError, match=r"\[key\] is not allowed") as caught:
         checked_score(reward, "size", PROMPTS, RESPONSES)
     assert "secret" not in str(caught.value)
     for options in (
@@ -206,3 +210,57 @@ def test_what_cannot_be_asked(server: tuple[Rewarder, str], options: dict[str, A
     with pytest.raises(ValueError, match=f"value 'size': .*{said}"):
         opened(server[1], **options)
     assert not server[0].requests
+
+
+def test_a_study_of_values_behind_servers(
+    server: tuple[Rewarder, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reward server, a reward model and a judge in one study; the key is in no file."""
+    rewarder, url = server
+    monkeypatch.setenv("REWARD_KEY", "secret-key")
+    monkeypatch.setenv("VALUEPALETTE_CACHE", str(tmp_path / "cache"))
+
+    def answer(path: str, asked: dict[str, Any]) -> Any:
+        if path == "/judge":
+            rows = [[len(each), each.count("goat")] for each in asked["responses"]]
+            return {"columns": ["size", "goats"], "version": 1, "scores": rows}
+        if path == "/classify":
+            shares = [[0.0, len(set(text.split())) / 3 - 1] for text in asked["input"]]
+            return {"data": [{"index": place, "probs": own} for place, own in enumerate(shares)]}
+        return {"choices": [{"message": {"content": f'{{"score": {asked["seed"] % 5 + 1}}}'}}]}
+
+    rewarder.answer = answer
+    (tmp_path / "prompts.txt").write_text("\n".join(f"Say {i}." for i in range(12)))
+    (tmp_path / "study.toml").write_text(
+        f"""
+        model = {{ id = "fake", max_new_tokens = 8 }}
+        prompts = {{ path = "prompts.txt", held_out = 0.5 }}
+        pilot = {{ candidates = 4 }}
+        [values]
+        told = {{ reward = "endpoint", url = "{url}/judge", columns = "server", key = "REWARD_KEY" }}
+        varied = {{ reward = "vllm", model = "m", base_url = "{url}", key = "REWARD_KEY" }}
+        [values.kind]
+        reward = "judge"
+        rubric = "Kind?"
+        model = "wise"
+        base_url = "{url}/v1"
+        key = "REWARD_KEY"
+        draws = 1
+        [palettes.goatish]
+        goats = "reach 40%"
+        kind = "keep"
+        """
+    )
+    made = Study.read(tmp_path / "study.toml", open_engine=FakeEngine)
+    made.sample(quiet=True)
+    made.score(quiet=True)
+    assert set(made.pilot().values) == {"size", "goats", "varied", "kind", "length"}
+    assert made.pilot().scale("varied") == "log-probability"
+    assert made.evaluate("goatish").prompts == 6
+    assert rewarder.keys == {"Bearer secret-key"}
+    asked = len(rewarder.requests)
+    made.score(quiet=True)
+    assert len(rewarder.requests) == asked
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert not any(b"secret" in path.read_bytes() for path in files)

@@ -130,6 +130,26 @@ def test_a_server_without_schemas_is_found_out(
 
 
 @pytest.mark.parametrize(
+    ("refused", "complaint", "instead"),
+    [
+        ("max_tokens", {"message": "Use 'max_completion_tokens' instead."}, "max_completion_tokens"),
+        ("seed", {"param": "seed", "message": "unknown"}, None),
+    ],
+)
+def test_what_a_server_calls_otherwise_or_lacks_is_found_out(
+    server: tuple[Rewarder, str], refused: str, complaint: dict[str, Any], instead: str | None
+) -> None:
+    rewarder, url = server
+    rewarder.answer = lambda _, asked: (400, {"error": complaint}) if refused in asked else said("4")
+    assert opened(url, draws=1).score(PROMPTS, RESPONSES)[:, 0].tolist() == [4, 4, 4]
+    assert len(rewarder.requests) == 4
+    asked = rewarder.requests[-1][1]
+    assert refused not in asked
+    assert "response_format" in asked
+    assert instead is None or asked[instead] == 512
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ('{"score": 4}', 4),

@@ -167,6 +167,13 @@ def test_the_key_and_the_address_come_from_the_environment(
     assert engine.fingerprint["server"].startswith("127.0.0.1:")
 
 
+@pytest.mark.parametrize("key", ["secret-key\n", "secret key", "secret-kéy"])
+def test_a_key_that_cannot_be_sent_is_not_shown(server: tuple[Behaviour, str], key: str) -> None:
+    with pytest.raises(ValueError, match="key must be printable ASCII") as caught:
+        OpenAIEngine(MODEL, base_url=server[1], key=key)
+    assert "secret" not in str(caught.value)
+
+
 def test_conversations_and_plain_text(server: tuple[Behaviour, str]) -> None:
     behaviour, url = server
     talk: Any = [

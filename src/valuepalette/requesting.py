@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,9 @@ class Client:
             )
         if not base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must begin with http:// or https://, got {base_url!r}")
+        if key is not None and not re.fullmatch(r"[!-~]*", key):
+            # httpx would name the header it cannot send, and with it the key.
+            raise ValueError("key must be printable ASCII, with no blank or line break in it or after it")
         self.base_url = base_url.rstrip("/")
         self.limits = limits or Limits()
         self._key, self._transport = key, transport
@@ -152,7 +156,7 @@ class Client:
                 async with self._open.stream("POST", url, json=content) as response:
                     if response.status_code >= 400:
                         await response.aread()
-                        raise _refused(url, response)
+                        raise self._refused(url, response)
                     async for line in response.aiter_lines():
                         yield line
             except httpx.HTTPError as error:
@@ -163,6 +167,10 @@ class Client:
             return min(after, 60.0)
         return min(self.limits.backoff * 2 ** (attempt - 1), 60.0) * random.uniform(0.75, 1.25)
 
+    def _hide(self, said: str) -> str:
+        """What a server says, without the key that it may repeat."""
+        return said.replace(self._key, "[key]") if self._key else said
+
     async def _once(self, path: str, content: Mapping[str, Any]) -> dict[str, Any]:
         import httpx
 
@@ -172,13 +180,13 @@ class Client:
         except httpx.HTTPError as error:
             raise self._lost(url, error) from None
         if response.status_code >= 400:
-            raise _refused(url, response)
+            raise self._refused(url, response)
         try:
             answer = response.json()
         except ValueError:
-            raise ServerError(f"{url} did not answer in JSON: {_short(response.text)}") from None
+            raise ServerError(f"{url} did not answer in JSON: {_short(self._hide(response.text))}") from None
         if not isinstance(answer, dict):
-            raise ServerError(f"{url} did not answer with a JSON object: {_short(response.text)}")
+            raise ServerError(f"{url} did not answer with a JSON object: {_short(self._hide(response.text))}")
         return answer
 
     def _url(self, path: str) -> str:
@@ -192,15 +200,15 @@ class Client:
             return ServerError(f"{url} did not answer within {self.limits.timeout:g} s")
         return ServerError(f"{url} cannot be reached: {str(error) or type(error).__name__}")
 
-
-def _refused(url: str, response: Any) -> ServerError:
-    said, parameter = _complaint(response)
-    return ServerError(
-        f"{url} refused ({response.status_code}): {said}",
-        response.status_code,
-        parameter,
-        _seconds(response.headers.get("Retry-After")),
-    )
+    def _refused(self, url: str, response: Any) -> ServerError:
+        """What a server says of a request that it does not take."""
+        said, parameter = _complaint(response)
+        return ServerError(
+            f"{url} refused ({response.status_code}): {_short(self._hide(said))}",
+            response.status_code,
+            parameter,
+            _seconds(response.headers.get("Retry-After")),
+        )
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
@@ -259,13 +267,13 @@ def _complaint(response: Any) -> tuple[str, str | None]:
     try:
         said = response.json()
     except ValueError:
-        return _short(response.text), None
+        return response.text, None
     error = said.get("error", said) if isinstance(said, dict) else said
     if isinstance(error, dict):
         told = error.get("message") or error.get("detail") or error
         parameter = error.get("param")
-        return _short(str(told)), parameter if isinstance(parameter, str) else None
-    return _short(str(error)), None
+        return str(told), parameter if isinstance(parameter, str) else None
+    return str(error), None
 
 
 def _seconds(given: str | None) -> float | None:

@@ -31,6 +31,8 @@ _ASKS = 3  # how often a draw that is no number is drawn again, the first time a
 _LETTERS = 4  # a token has about so many, in English
 _OVERHEAD, _REPLY = 12, 8  # tokens beside the texts, and those of a reply of one number
 
+_SCHEMA_WORDS = ("response_format", "json_schema", "schema", "structured output", "guided", "grammar")
+
 _ALONE = re.compile(
     r"""
     [\s*"]*
@@ -112,8 +114,8 @@ class Judge:
         self._settings = {"temperature": temperature, "max_tokens": max_tokens}
         self._stated = f"{model}@{revision}" if revision else model
         self._system = _instructions(self.rubric, self.low, self.high)
-        self._held = True  # to a JSON schema, until the server shows that it cannot
-        self._asked = False  # whether the server has shown it
+        # What the server takes is found out by the first request.
+        self._held, self._seeded, self._most, self._asked = True, True, "max_tokens", False
         span = f"{self.low:g} to {self.high:g}"
         self.columns = (Column(name, f"judged by {model} from {span}", range=(self.low, self.high)),)
         ruled = hashlib.sha256(self.rubric.encode()).hexdigest()[:12]
@@ -143,7 +145,7 @@ class Judge:
                 every.setdefault(draw.key, draw)
         marks = self._judged.known(list(every))
         missing = [draw for key, draw in every.items() if key not in marks]
-        # The first one alone finds out whether the server can hold the judge to a schema.
+        # The first one alone finds out what the server takes.
         first = 0 if self._asked else 1
         for some in (missing[:first], missing[first:]):
             marks.update(zip((draw.key for draw in some), self._source.each(some, self._judge), strict=True))
@@ -183,26 +185,41 @@ class Judge:
     async def _ask(self, client: Client, draw: _Draw, ask: int) -> Any:
         """What the judge says, or whatever else the server has in its place."""
         while True:
-            held = self._held
             content: dict[str, Any] = {
                 "model": self.model,
                 "messages": [
                     {"role": "system", "content": draw.system},
                     {"role": "user", "content": draw.user},
                 ],
-                "seed": (int(draw.key[:8], 16) + ask) % 2**31,
-                **self._settings,
+                "temperature": self._settings["temperature"],
+                self._most: self._settings["max_tokens"],
             }
-            if held:
+            if self._seeded:
+                content["seed"] = (int(draw.key[:8], 16) + ask) % 2**31
+            if self._held:
                 content["response_format"] = _schema(self.low, self.high)
             try:
-                answer = await client.post("chat/completions", content, used=tokens_used)
+                return _said(await client.post("chat/completions", content, used=tokens_used))
             except ServerError as error:
-                if not held or not _refuses_schema(error):
+                if not self._give_way(error, content):
                     raise
-                self._held = False
-                continue
-            return _said(answer)
+
+    def _give_way(self, error: ServerError, content: Mapping[str, Any]) -> bool:
+        """Whether a server refused something of a request that can be done without, or has another name."""
+        if error.status not in (400, 404, 422, 501):
+            return False
+        said, parameter = str(error).lower(), error.parameter or ""
+        if "max_tokens" in content and (parameter == "max_tokens" or "max_completion_tokens" in said):
+            self._most = "max_completion_tokens"
+        elif "seed" in content and parameter == "seed":
+            self._seeded = False
+        elif "response_format" in content and (
+            parameter.startswith("response_format") or any(word in said for word in _SCHEMA_WORDS)
+        ):
+            self._held = False
+        else:
+            return False
+        return True
 
     def close(self) -> None:
         """Nothing to free: connections end with each call."""
@@ -279,15 +296,6 @@ def _schema(low: float, high: float) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "judgement", "strict": True, "schema": shape}}
-
-
-def _refuses_schema(error: ServerError) -> bool:
-    """Whether what a server refuses is to hold a model to a schema."""
-    if error.status not in (400, 404, 422, 501):
-        return False
-    said = str(error).lower()
-    words = ("response_format", "json_schema", "schema", "structured output", "guided", "grammar")
-    return (error.parameter or "").startswith("response_format") or any(word in said for word in words)
 
 
 def _said(answer: Mapping[str, Any]) -> Any:

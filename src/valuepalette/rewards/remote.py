@@ -112,7 +112,10 @@ def number(found: Any, row: int) -> float:
     """A number that a server gave for a row, NaN among them, or a RowError that shows what it gave instead."""
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise RowError(f"the server answered {shown(found)} where a number should be", row)
-    return float(found)
+    try:
+        return float(found)
+    except OverflowError:
+        raise RowError(f"the server answered {shown(found)}, too large for a number", row) from None
 
 
 def shown(found: Any) -> str:
