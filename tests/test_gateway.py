@@ -187,7 +187,7 @@ def test_what_only_a_server_can_do_is_refused(more: dict[str, Any]) -> None:
 def test_no_field_is_dropped() -> None:
     answers = ask(
         gateway(),
-        chat(temprature=1),
+        chat(warmth=1),
         chat(stream_options={"include_usage": True}),
         chat(n=17),
         chat(n=0),
@@ -202,7 +202,7 @@ def test_no_field_is_dropped() -> None:
         {**chat(), "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
     )
     assert [each.status_code for each in answers] == [400] * 7 + [403] + [400] * 5
-    assert "temprature" in answers[0].json()["error"]["message"]
+    assert "warmth" in answers[0].json()["error"]["message"]
     for each in answers:
         Failure.model_validate(each.json())
     neutral = {"tools": [], "response_format": {"type": "text"}, "frequency_penalty": 0, "logprobs": False}
