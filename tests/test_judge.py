@@ -20,8 +20,8 @@ from reward_server import Rewarder, rewarding
 from valuepalette import collecting
 from valuepalette.requesting import Client
 from valuepalette.rewards.checking import RewardError, checked_score
-from valuepalette.rewards.judge import mark
 from valuepalette.rewards.judgements import Judgements
+from valuepalette.rewards.marks import mark
 from valuepalette.rewards.opening import open_reward
 
 RUBRIC = "Is the answer kind?\nRudeness is the worst."
