@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Two processes share two cores; threads of their own would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-all test-core lint bench docs setup clean
 
@@ -9,10 +11,10 @@ demo: .venv/demo
 	$(BIN)/valuepalette demo
 
 test: lint test-core .venv/dev
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint test-core .venv/dev
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 # The mathematics installs and tests alone: NumPy, SciPy, PyArrow and the CLI library.
 test-core: .venv-core/made

@@ -24,6 +24,7 @@ COMMANDS = (
     "distill",
     "export",
     "compare",
+    "serve",
     "values",
     "doctor",
 )

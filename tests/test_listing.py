@@ -20,6 +20,8 @@ def test_every_reward_is_listed_with_what_it_takes() -> None:
     assert found["diversity"].missing is None
     assert "reads" in found["diversity"].options
     assert found["classifier"].required == ("model",)
+    assert found["judge"].required == ("rubric", "model")
+    assert found["endpoint"].required == ("url",)
     quality = found["embedded:humor"].quality
     assert quality is not None
     assert " held out, " in quality
@@ -77,3 +79,12 @@ def test_learned_rewards_are_listed_with_how_good_they_are(
     study.write_text("values = [")
     with pytest.raises(ValueError, match="must be a folder or a study's file"):
         list_learned(study)
+
+
+def test_what_a_server_needs_is_missing_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "valuepalette.rewards.listing.find_spec", lambda name: None if name == "httpx" else name
+    )
+    missing = {entry.reward: entry.missing for entry in list_rewards()}
+    assert missing["vllm"] == missing["judge"] == missing["endpoint"] == 'pip install "valuepalette[remote]"'
+    assert missing["classifier"] is None

@@ -628,6 +628,30 @@ def compare(
 
 
 @app.command(sort_key=12)
+def serve(
+    study: Path = STUDY, /, *, host: str | None = None, port: int | None = None, debug: bool = False
+) -> None:
+    """Serve a study's palettes behind OpenAI's protocol: the model's name carries the palette.
+
+    The key that clients must bring is in the environment, VALUEPALETTE_KEY unless the study names another.
+
+    Parameters
+    ----------
+    study
+        The study's file, study.toml where none is named.
+    host
+        Where to listen; the study's, else 127.0.0.1.
+    port
+        The study's, else 8000.
+    debug
+        Show the traceback of an error.
+    """
+    from valuepalette.server.running import serve
+
+    serve(_study(study), host=host, port=port)
+
+
+@app.command(sort_key=13)
 def values(source: Path | None = None, /, *, common: Common = COMMON) -> None:
     """List the values that can be measured, and how each is written in a study.
 
@@ -644,7 +668,7 @@ def values(source: Path | None = None, /, *, common: Common = COMMON) -> None:
     common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 
-@app.command(sort_key=13)
+@app.command(sort_key=14)
 def doctor(*, common: Common = COMMON) -> None:
     """Say what is installed, what is missing, and the command it comes with."""
     from dataclasses import asdict

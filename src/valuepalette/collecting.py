@@ -8,6 +8,7 @@ Scoring rewrites each part with one more value. The parts say what is done; a ki
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -163,6 +164,8 @@ def score_all(
                 continue
             reward = open_line(name, line, model)
             try:
+                if not quiet:
+                    _announce(waiting, name, reward)
                 for folder in waiting:
                     _score_value(folder, name, reward, spec, name in again, quiet)
             finally:
@@ -198,15 +201,39 @@ def _settled(folder: Path, name: str, spec: Mapping[str, Any] | None) -> bool:
     return bool(recorded and spec and spec == recorded["spec"] and not unscored(folder, [name]))
 
 
+def _announce(folders: Sequence[Path], name: str, reward: Reward) -> None:
+    """Prints what a reward has to say before it scores, its cost for one, of all that it is still to score."""
+    notice = getattr(reward, "notice", None)
+    if notice is None:
+        return
+    entry = _entry(reward)
+    prompts: list[Prompt] = []
+    responses: list[str] = []
+    for folder in folders:
+        manifest = read_json(folder / MANIFEST, _FORMAT)
+        for path in _paths(folder, manifest):
+            if not _holds(path, name, entry):
+                part = Pilot.read(path)
+                prompts += cast("list[Prompt]", part.texts())
+                responses += part.responses or []
+    if responses:
+        print(f"scoring {name}: {notice(prompts, responses)}", file=sys.stderr, flush=True)
+
+
+def _entry(reward: Reward) -> dict[str, Any]:
+    """What is recorded of a reward, beside its line."""
+    return {
+        "version": reward.version,
+        "columns": {c.name: {"definition": c.definition, "scale": c.scale} for c in reward.columns},
+    }
+
+
 def _score_value(
     folder: Path, name: str, reward: Reward, spec: Mapping[str, Any] | None, again: bool, quiet: bool
 ) -> None:
     manifest = read_json(folder / MANIFEST, _FORMAT)
     paths, recorded = _paths(folder, manifest), manifest["values"].get(name)
-    entry = {
-        "version": reward.version,
-        "columns": {c.name: {"definition": c.definition, "scale": c.scale} for c in reward.columns},
-    }
+    entry = _entry(reward)
     if recorded and not again and any(_holds(path, name, recorded) for path in paths):
         found = list(differences({key: recorded[key] for key in entry}, entry))
         if found:

@@ -30,7 +30,16 @@ from valuepalette.rewards.opening import open_reward
 from valuepalette.solution import Solution
 from valuepalette.tilting import Array
 
-__all__ = ["Answers", "Decoder", "choose"]
+__all__ = [
+    "Answers",
+    "Decoder",
+    "check_columns",
+    "choose",
+    "mismatches",
+    "needed",
+    "pick",
+    "sampling_of",
+]
 
 Scorer = Reward | Callable[[], Reward] | str | Mapping[str, object]
 """A reward that is open, a function that opens one, or a line of a study's `[values]`."""
@@ -87,7 +96,7 @@ class Decoder:
     ) -> None:
         self.engine, self.rewards, self.solution = engine, dict(rewards), solution
         self.candidates = _candidates(solution, candidates)
-        self.sampling = _sampling(solution) if sampling is None else sampling
+        self.sampling = sampling_of(solution) if sampling is None else sampling
         self._model = model
         self._about: dict[str, dict[str, str]] = {}
         for name, source in self.rewards.items():
@@ -96,7 +105,7 @@ class Decoder:
                     about = {"definition": column.definition, "version": reward.version}
                     self._about[column.name] = {**about, "scale": column.scale, "reward": name}
         _check_measured(solution, self._about)
-        found = _differences(solution, self._metadata(seed=0), self.candidates)
+        found = mismatches(solution, self._metadata(seed=0), self.candidates)
         if found and not allow_mismatch:
             raise ValueError(_refusal(found))
         _warn_of_unrecorded(solution, self._about)
@@ -123,7 +132,7 @@ class Decoder:
         for name, entries in (columns or {}).items():
             if len(entries) != len(prompts):
                 raise ValueError(f"columns[{name!r}] must have {len(prompts)} entries, got {len(entries)}")
-        _check_columns(self.solution, columns or ())
+        check_columns(self.solution, columns or ())
         k, drawn = self.candidates, list[list[Candidate]]()
         with Progress("sampling", len(prompts), quiet=quiet) as progress:
             for first in range(0, len(prompts), shard):
@@ -217,8 +226,8 @@ def choose(
     """
     k = _candidates(solution, candidates)
     _check_measured(solution, pilot.values)
-    _check_columns(solution, pilot.table.column_names)
-    found = _differences(solution, pilot.metadata, k)
+    check_columns(solution, pilot.table.column_names)
+    found = mismatches(solution, pilot.metadata, k)
     if found and not allow_mismatch:
         raise ValueError(_refusal(found))
     short = np.flatnonzero(pilot.sizes < k)
@@ -248,16 +257,16 @@ def _drawn(pilot: Pilot, solution: Solution, seed: int) -> Pilot:
         rows = order[pilot.starts[g] : pilot.starts[g + 1]]
         chance = solution.probabilities(features[rows])
         probability[rows] = chance
-        drawn[rows[_pick(chance, seed, prompts[head])]] = True
+        drawn[rows[pick(chance, seed, prompts[head])]] = True
     kept = [name for name in pilot.table.column_names if name not in ("probability", "drawn")]
     table = pilot.table.select(kept)
     table = table.append_column("probability", pa.array(probability)).append_column("drawn", pa.array(drawn))
     return Pilot.read(table, values=pilot.values, columns=pilot.columns, metadata=pilot.metadata)
 
 
-def _pick(chance: Array, seed: int, prompt: object) -> int:
-    """A draw from `chance` by a number in [0, 1) that (seed, prompt) decide."""
-    text = json.dumps(["draw", seed, prompt])
+def pick(chance: Array, seed: int, prompt: object, turn: int = 0) -> int:
+    """A draw from `chance` by a number in [0, 1) that (seed, prompt) decide; `turn` counts the answers to a prompt."""
+    text = json.dumps(["draw", seed, prompt, turn] if turn else ["draw", seed, prompt])
     at = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
     total = np.cumsum(chance)
     return int(np.searchsorted(total, at * total[-1], side="right"))
@@ -268,7 +277,7 @@ def _by_candidate(pilot: Pilot) -> NDArray[np.intp]:
     return np.lexsort((np.asarray(pilot.table["candidate"]), pilot.prompt_index))
 
 
-def _needed(solution: Solution) -> list[Feature]:
+def needed(solution: Solution) -> list[Feature]:
     """The features with a bound or a weight."""
     asked = [text != "free" for text in solution.resolved.asked]
     each = zip(solution.resolved.specs, asked, solution.weights.array, strict=True)
@@ -279,7 +288,7 @@ def _check_measured(solution: Solution, measured: Mapping[str, object] | Sequenc
     """Every feature with a bound or a weight must be measured."""
     if solution.status is Status.INFEASIBLE:
         raise ValueError("solution must be of a palette that can be had, got INFEASIBLE")
-    values = dict.fromkeys(spec.value for spec in _needed(solution))
+    values = dict.fromkeys(spec.value for spec in needed(solution))
     if absent := [name for name in values if name not in measured]:
         raise ValueError(
             f"rewards must measure what the solution asks of; {', '.join(absent)} is not among "
@@ -287,10 +296,10 @@ def _check_measured(solution: Solution, measured: Mapping[str, object] | Sequenc
         )
 
 
-def _check_columns(solution: Solution, columns: Iterable[str]) -> None:
+def check_columns(solution: Solution, columns: Iterable[str]) -> None:
     """Where a cohort is asked of, a decoder must know which prompts belong to it."""
     have = list(columns)
-    for spec in _needed(solution):
+    for spec in needed(solution):
         if spec.cohort and spec.cohort[0] not in have:
             column, member = spec.cohort
             raise ValueError(
@@ -317,7 +326,7 @@ def _candidates(solution: Solution, asked: int | None) -> int:
     return int(asked)
 
 
-def _sampling(solution: Solution) -> Sampling:
+def sampling_of(solution: Solution) -> Sampling:
     """The settings of the solution's pilot."""
     recorded = dict(solution.fingerprint.get("sampling") or {})
     if not recorded:
@@ -331,7 +340,7 @@ def _sampling(solution: Solution) -> Sampling:
         ) from None
 
 
-def _differences(solution: Solution, metadata: PilotMetadata, k: int) -> list[str]:
+def mismatches(solution: Solution, metadata: PilotMetadata, k: int) -> list[str]:
     """What differs from the decoder that the solution is calibrated for; what is not recorded is not compared."""
     recorded, here = solution.fingerprint, plain(metadata.to_dict())
     found = [] if solution.candidates in (None, k) else [f"candidates: {solution.candidates} -> {k}"]

@@ -22,9 +22,12 @@ WEIGHTS = (
 _PARTS = {
     "core": "solving, evaluating, every file format",
     "models": "running language models and rewards that are models",
+    "remote": "models and rewards behind a server",
+    "serve": "the gateway",
     "demo": "the embedded values",
     "train": "fine-tuning and distilling",
     "weights": "the embedded models",
+    "vllm": "models that vLLM runs in this process, on a GPU",
 }
 
 

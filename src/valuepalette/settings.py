@@ -14,6 +14,7 @@ from typing import Any
 
 from valuepalette.engines import Sampling
 from valuepalette.palette import Palette
+from valuepalette.requesting import Limits
 
 __all__ = ["Settings", "read_settings"]
 
@@ -25,11 +26,13 @@ class Settings:
     """A study as it stands in its file; paths are relative to the file's folder.
 
     template        `own`, the model's chat template where it has one; `none`; or a Jinja template
+    base_url        of the server that an `openai:` model is behind; `limits` what it is asked to bear
     prompts_format  `hh-rlhf`, or what the file is where its name does not tell
     held_out        the share of the prompts kept apart, or None where `held_out_path` names others
     values          a reward's line by name; `length` is always there
     checks          values that are measured and never optimised: the second opinions
     solve           what `solve` is told: candidates, mode, weighting
+    serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
     """
 
     path: Path
@@ -37,6 +40,8 @@ class Settings:
     template: str
     dtype: str | None
     device: str | None
+    base_url: str | None
+    limits: Limits
     sampling: Sampling
     prompts_path: Path
     prompts_format: str | None
@@ -50,6 +55,7 @@ class Settings:
     checks: tuple[str, ...]
     palettes: Mapping[str, Palette]
     solve: Mapping[str, Any]
+    serve: Mapping[str, Any]
     folder: Path
     seed: int
 
@@ -79,6 +85,14 @@ def _number(allowed: str, accepts: Callable[[float], bool], default: Any = None)
     )
 
 
+def _seconds() -> _Key:
+    return _number("a positive number of seconds", lambda given: 0 < given < float("inf"))
+
+
+def _truth() -> _Key:
+    return _Key("true or false", lambda given: isinstance(given, bool))
+
+
 def _one_of(*choices: str) -> _Key:
     return _Key("one of " + ", ".join(choices), lambda given: given in choices)
 
@@ -103,6 +117,11 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "top_k": _whole(0, 50),
         "top_p": _number("a number in (0, 1]", lambda given: 0 < given <= 1, 1.0),
         "stop": _Key("a list of texts", _is_texts, ()),
+        "base_url": _text(),
+        "concurrency": _whole(1, Limits.concurrency),
+        "requests_per_minute": _whole(1, None),
+        "tokens_per_minute": _whole(1, None),
+        "timeout": _number("a positive number", lambda given: 0 < given < float("inf"), Limits.timeout),
     },
     "prompts": {
         "path": _text(_REQUIRED),
@@ -125,6 +144,33 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "weighting": _text(),
     },
     "run": {"folder": _text("run"), "seed": _whole(0, 0)},
+    "serve": {
+        "name": _text(),
+        "host": _text(),
+        "port": _Key("a port, 1 to 65535", lambda given: _is_int(given) and 1 <= given <= 65535),
+        "key": _Key(
+            "a variable of the environment", lambda given: isinstance(given, str) and given.isidentifier()
+        ),
+        "candidates": _whole(2, None),
+        "most_candidates": _whole(2, None),
+        "most_answers": _whole(1, None),
+        "infeasible": _one_of("refuse", "adjust"),
+        "mismatch": _one_of("refuse", "unaligned"),
+        "extras": _one_of("refuse", "unaligned"),
+        "reward_failure": _one_of("refuse", "unaligned"),
+        "palettes": _one_of("any", "named"),
+        "show_candidates": _truth(),
+        "concurrency": _whole(1, None),
+        "queue": _whole(0, None),
+        "deadline": _seconds(),
+        "scoring": _seconds(),
+        "keep_alive": _seconds(),
+        "body_limit": _whole(1, None),
+        "canary": _seconds(),
+        "canary_tolerance": _number("a positive number", lambda given: 0 < given < float("inf")),
+        "log_texts": _truth(),
+        "floors": _Key("a table of values and what is asked of them", lambda given: isinstance(given, dict)),
+    },
 }
 _NAMED = ("values", "palettes")
 
@@ -166,6 +212,13 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         template=model["template"],
         dtype=model["dtype"],
         device=model["device"],
+        base_url=model["base_url"],
+        limits=Limits(
+            concurrency=model["concurrency"],
+            per_minute=model["requests_per_minute"],
+            tokens=model["tokens_per_minute"],
+            timeout=float(model["timeout"]),
+        ),
         sampling=Sampling(
             max_new_tokens=model["max_new_tokens"],
             temperature=float(model["temperature"]),
@@ -186,6 +239,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         checks=checks,
         palettes=_palettes(given.get("palettes", {}), values, checks, prompts["columns"]),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
+        serve=_serve(tables["serve"], values, checks, prompts["columns"]),
         folder=beside / run["folder"],
         seed=run["seed"],
     )
@@ -240,27 +294,49 @@ def _palettes(
             raise ValueError(
                 f"{table} must be a table of values and what is asked of them, got {_shown(entries)}"
             )
-        # A table in the palette holds its cohorts; a value of that name would have a text or a list.
-        cohorts = entries.get("cohorts")
-        nested = isinstance(cohorts, dict)
-        plain = {value: entry for value, entry in entries.items() if value != "cohorts" or not nested}
-        # The budget of "max", unless a value has that name.
-        kl = plain.pop("kl", None) if "kl" not in values else None
-        try:
-            palette = Palette(plain, cohorts=cohorts if nested else None, kl=kl)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{table} {error}") from None
-        for value in palette.values:
-            if value in checks:
-                raise ValueError(f"{table} {value} is a check: measured, never optimised")
-        for column in palette.columns:
-            if column not in columns:
-                raise ValueError(
-                    f"[palettes.{name}.cohorts] {column} must be among [prompts] columns, got "
-                    f"{', '.join(columns) or 'none'}"
-                )
-        palettes[name] = palette
+        palettes[name] = _palette(f"palettes.{name}", entries, values, checks, columns)
     return MappingProxyType(palettes)
+
+
+def _palette(
+    table: str,
+    entries: Mapping[str, Any],
+    values: Mapping[str, Any],
+    checks: tuple[str, ...],
+    columns: Sequence[str],
+) -> Palette:
+    # A table in the palette holds its cohorts; a value of that name would have a text or a list.
+    cohorts = entries.get("cohorts")
+    nested = isinstance(cohorts, dict)
+    plain = {value: entry for value, entry in entries.items() if value != "cohorts" or not nested}
+    # The budget of "max", unless a value has that name.
+    kl = plain.pop("kl", None) if "kl" not in values else None
+    try:
+        palette = Palette(plain, cohorts=cohorts if nested else None, kl=kl)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"[{table}] {error}") from None
+    for value in palette.values:
+        if value in checks:
+            raise ValueError(f"[{table}] {value} is a check: measured, never optimised")
+    for column in palette.columns:
+        if column not in columns:
+            raise ValueError(
+                f"[{table}.cohorts] {column} must be among [prompts] columns, got "
+                f"{', '.join(columns) or 'none'}"
+            )
+    return palette
+
+
+def _serve(
+    table: Mapping[str, Any], values: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]
+) -> Mapping[str, Any]:
+    """What is said of serving; what is not, the gateway has defaults for."""
+    told = {name: entry for name, entry in table.items() if entry is not None}
+    if "floors" in told:
+        told["floors"] = floors = _palette("serve.floors", told["floors"], values, checks, columns)
+        if floors.maximised:
+            raise ValueError(f'[serve.floors] {floors.maximised[0]} must have a bound, got "max"')
+    return MappingProxyType(told)
 
 
 def _unknown(where: str, what: str, name: str, known: Any) -> str:

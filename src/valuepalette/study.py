@@ -177,12 +177,6 @@ class Study:
         """Other candidates, as `collecting.sample` left them, with every value of the study."""
         return collecting.score(folder, self._rewards, model=self.settings.model, quiet=quiet)
 
-    def open_rewards(self, values: Collection[str]) -> dict[str, Reward]:
-        """The rewards that measure `values`, opened together; each must be closed."""
-        about = self.pilot().metadata.rewards
-        named = dict.fromkeys(about[value]["reward"] for value in values)
-        return {name: collecting.open_line(name, self._rewards[name], self.settings.model) for name in named}
-
     def pilot(self) -> Pilot:
         """The scored pilot."""
         return self._scored("pilot")
@@ -194,6 +188,31 @@ class Study:
                 "[prompts] must have held_out or held_out_path, since palettes are tried on other prompts"
             )
         return self._scored("held_out")
+
+    def engine(self) -> Engine:
+        """Opens the engine; whoever asks closes it."""
+        if self._open_engine is not None:
+            return self._open_engine()
+        from valuepalette.engines.opening import open_engine
+
+        told = self.settings
+        return open_engine(
+            told.model,
+            dtype=told.dtype,
+            device=told.device,
+            template=told.template,
+            base_url=told.base_url,
+            limits=told.limits,
+        )
+
+    def reward(self, name: str) -> Reward:
+        """Opens the reward of a value; whoever asks closes it."""
+        return collecting.open_line(name, self._rewards[name], self.settings.model)
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The values as the file names them, second opinions among them."""
+        return tuple(self._rewards)
 
     def solve(self, palette: str) -> Solution:
         """Solves a palette of the study and writes `solutions/<palette>.json`, also where it is infeasible."""
@@ -392,15 +411,6 @@ class Study:
         """What a decoder draws: the k that is solved for."""
         k = self.settings.solve.get("candidates")
         return k if isinstance(k, int) else self.settings.candidates
-
-    def engine(self) -> Engine:
-        """Opens the model that is aligned."""
-        if self._open_engine is not None:
-            return self._open_engine()
-        from valuepalette.engines.opening import open_engine
-
-        told = self.settings
-        return open_engine(told.model, dtype=told.dtype, device=told.device, template=told.template)
 
     def _read_prompts(self, path: Path) -> Prompts:
         return _distinct(

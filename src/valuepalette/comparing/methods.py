@@ -129,9 +129,9 @@ def _guided(bench: Bench) -> Iterator[Run]:
             raise LeftOutError(
                 "tokens can only be guided where the model runs in this process, by transformers"
             )
-        rewards = bench.study.open_rewards(weights)
-        for reward in rewards.values():
-            stack.enter_context(closing(reward))
+        about = bench.pilot.metadata.rewards
+        named = dict.fromkeys(about[value]["reward"] for value in weights)
+        rewards = {name: stack.enter_context(closing(bench.study.reward(name))) for name in named}
         guided = TransformersEngine(engine.loaded, template=settings.template, guide=guide(rewards, weights))
         answers = bench.collect(guided, "held_out", out, 1, settings.sampling)
     minutes = (time.monotonic() - start) / 60

@@ -17,7 +17,7 @@ from valuepalette.engines.embedded import EMBEDDED, converted, digest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadedModel", "fastest_precision", "hub_commit", "load_causal_lm", "quiet"]
+__all__ = ["LoadedModel", "Source", "fastest_precision", "hub_commit", "load_causal_lm", "locate", "quiet"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -51,7 +51,7 @@ def load_causal_lm(model_id: str, *, dtype: str | None = None, device: str | Non
     precision = dtype or ("float32" if model_id.startswith("embedded:") else fastest_precision(place))
     if precision not in PRECISIONS:
         raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}, got {dtype!r}")
-    source = _locate(model_id)
+    source = locate(model_id)
     options = dict(source.options)
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,7 +106,7 @@ def fastest_precision(device: torch.device) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """Where a model lies, how it is loaded from there, and what it is called wherever it lies.
 
     `revision` is None for a model of the hub, whose commit is known once it is loaded.
@@ -118,24 +118,25 @@ class _Source:
     revision: str | None
 
 
-def _locate(model_id: str) -> _Source:
+def locate(model_id: str) -> Source:
+    """Where the model of an id lies. Raises ValueError where that cannot be."""
     scheme, colon, rest = model_id.partition(":")
     local = {"local_files_only": True}
     if colon and scheme == "embedded":
-        return _Source(model_id, str(converted(rest)), local, f"sha256:{EMBEDDED[rest].sha256}")
+        return Source(model_id, str(converted(rest)), local, f"sha256:{EMBEDDED[rest].sha256}")
     if colon and scheme == "hf":
-        return _Source(rest, rest, {}, None)
+        return Source(rest, rest, {}, None)
     path = Path(model_id).expanduser()
     if path.is_dir():
-        return _Source(path.resolve().name, str(path), local, f"sha256:{_folder_digest(path)}")
+        return Source(path.resolve().name, str(path), local, f"sha256:{_folder_digest(path)}")
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ValueError(f"model must be an existing *.gguf file, got {model_id!r}")
         _need("gguf")
         _need("accelerate")
         options = {**local, "gguf_file": path.name}
-        return _Source(path.name, str(path.parent), options, f"sha256:{digest(path)}")
-    return _Source(model_id, model_id, {}, None)
+        return Source(path.name, str(path.parent), options, f"sha256:{digest(path)}")
+    return Source(model_id, model_id, {}, None)
 
 
 def hub_commit(hub_id: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from valuepalette.engines import Candidate, Message, Prompt, Sampling
 from valuepalette.engines.drawing import candidate_key
 from valuepalette.engines.loading import LoadedModel
+from valuepalette.engines.templating import chat_template, encode, short_digest, templated, turns_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,10 +58,10 @@ class TransformersEngine:
         if batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
         self._loaded: LoadedModel | None = loaded
-        self._template = _chat_template(loaded.tokenizer, template)
+        self._template = chat_template(loaded.tokenizer, template)
         self._batch_rows = batch_rows
         self._ends = _end_tokens(loaded)
-        self._fingerprint = {**loaded.fingerprint, "template": _short_digest(self._template)}
+        self._fingerprint = {**loaded.fingerprint, "template": short_digest(self._template)}
         if loaded.fingerprint["dtype"] != "float32":
             self._fingerprint["batch_rows"] = str(batch_rows)
         self._guide = guide
@@ -91,16 +91,21 @@ class TransformersEngine:
         own = self.loaded.tokenizer.eos_token_id
         return tuple(sorted(self._ends, key=lambda token: (token != own, token)))
 
+    @property
+    def _limit(self) -> int | None:
+        """How many tokens the model's context holds, where it says so."""
+        return getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
+
     def turns(self, prompt: Prompt, sampling: Sampling) -> str | list[Message]:
         """What the model's template is given: the conversation, system turn included; the text where it has none."""
         if self._template is not None:
-            return _turns(0, prompt, sampling.system_prompt)
+            return turns_of(0, prompt, sampling.system_prompt)
         self.encode(prompt, sampling)
         return str(prompt)
 
     def encode(self, prompt: Prompt, sampling: Sampling) -> list[int]:
         """The token ids that the model reads for a prompt."""
-        return self._encode(0, prompt, sampling)
+        return encode(self.loaded.tokenizer, self._template, 0, prompt, sampling, self._limit)
 
     def encode_answer(self, prompt: Prompt, answer: str, sampling: Sampling) -> list[int]:
         """The token ids of an answer's text after its prompt, as they are where both are read in one go.
@@ -111,7 +116,7 @@ class TransformersEngine:
         if self._template is None:
             both = tokenizer(f"{prompt}{answer}").input_ids
         else:
-            text = self._templated(0, prompt, sampling.system_prompt) + answer
+            text = templated(tokenizer, self._template, 0, prompt, sampling.system_prompt) + answer
             both = tokenizer(text, add_special_tokens=False).input_ids
         if both[: len(read)] == read:
             return list(both[len(read) :])
@@ -141,7 +146,11 @@ class TransformersEngine:
         from valuepalette.engines.generation import generate
 
         model = self.loaded.model
-        inputs = [self._encode(index, prompt, sampling) for index, prompt in enumerate(prompts)]
+        tokenizer = self.loaded.tokenizer
+        inputs = [
+            encode(tokenizer, self._template, index, prompt, sampling, self._limit)
+            for index, prompt in enumerate(prompts)
+        ]
         found: list[list[Candidate]] = [[] for _ in prompts]
         for places, columns in _batches([len(ids) for ids in inputs], k, self._batch_rows):
             answers = generate(
@@ -160,46 +169,6 @@ class TransformersEngine:
     def close(self) -> None:
         """Lets go of the model; its memory is free once nobody else holds it."""
         self._loaded = None
-
-    def _encode(self, index: int, prompt: Prompt, sampling: Sampling) -> list[int]:
-        """The token ids that the model reads for a prompt."""
-        tokenizer = self.loaded.tokenizer
-        if self._template is None:
-            if not isinstance(prompt, str):
-                raise ValueError(
-                    f"prompts[{index}] must be text for a model without a chat template, got a conversation"
-                )
-            if sampling.system_prompt is not None:
-                raise ValueError(
-                    f"system_prompt must be None for a model without a chat template, got {sampling.system_prompt!r}"
-                )
-            ids = tokenizer(prompt).input_ids
-        else:
-            text = self._templated(index, prompt, sampling.system_prompt)
-            ids = tokenizer(text, add_special_tokens=False).input_ids
-        if not ids:
-            raise ValueError(f"prompts[{index}] must hold at least one token, got {prompt!r}")
-        limit = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
-        if limit and len(ids) + sampling.max_new_tokens > limit:
-            raise ValueError(
-                f"prompts[{index}] must leave room for {sampling.max_new_tokens} new tokens in a context of "
-                f"{limit}, got {len(ids)} tokens"
-            )
-        return list(ids)
-
-    def _templated(self, index: int, prompt: Prompt, system_prompt: str | None) -> str:
-        from jinja2 import TemplateError
-
-        turns = _turns(index, prompt, system_prompt)
-        try:
-            return self.loaded.tokenizer.apply_chat_template(
-                turns, chat_template=self._template, tokenize=False, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            roles = ", ".join(turn["role"] for turn in turns)
-            raise ValueError(
-                f"prompts[{index}] must suit the model's chat template, got turns of {roles}: {error}"
-            ) from error
 
     def _text(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """What the tokens add to the prompt; a decoder alone may drop the blank they begin with."""
@@ -264,16 +233,6 @@ def _batches(lengths: Sequence[int], k: int, rows: int) -> Iterator[tuple[list[i
             yield places, range(first, min(k, first + rows))
 
 
-def _turns(index: int, prompt: Prompt, system_prompt: str | None) -> list[Any]:
-    """The conversation that a chat template is given. A system turn of its own goes before `system_prompt`."""
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    if not turns or turns[-1]["role"] == "assistant":
-        raise ValueError(f"prompts[{index}] must end where the assistant is to answer, got {turns[-1:]}")
-    if system_prompt is not None and turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": system_prompt})
-    return turns
-
-
 def _end_tokens(loaded: LoadedModel) -> frozenset[int]:
     """The tokens that end an answer: those of the model's own settings and of its tokenizer."""
     found: set[int] = set()
@@ -282,14 +241,3 @@ def _end_tokens(loaded: LoadedModel) -> frozenset[int]:
         ends = getattr(holder, "eos_token_id", None)
         found.update([ends] if isinstance(ends, int) else ends or [])
     return frozenset(found)
-
-
-def _chat_template(tokenizer: Any, template: str) -> str | None:
-    """The Jinja text that a prompt is put into, or None where it is continued as it stands."""
-    if template == "none" or (template == "own" and not tokenizer.chat_template):
-        return None
-    return tokenizer.get_chat_template() if template == "own" else template
-
-
-def _short_digest(template: str | None) -> str:
-    return "none" if template is None else "sha256:" + hashlib.sha256(template.encode()).hexdigest()[:16]

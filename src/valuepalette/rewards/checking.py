@@ -11,13 +11,21 @@ from valuepalette.engines import Prompt
 from valuepalette.rewards import Reward
 from valuepalette.rewards.exchange import last_turn
 
-__all__ = ["RewardError", "checked_score"]
+__all__ = ["RewardError", "RowError", "checked_score"]
 
 _SHOWN = 60
 
 
 class RewardError(ValueError):
     """A reward raised, or returned something other than one finite number per response and column."""
+
+
+class RowError(ValueError):
+    """A reward cannot score the response at `row` of those it was handed, and knows which one it is."""
+
+    def __init__(self, message: str, row: int = 0) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 def checked_score(
@@ -27,8 +35,8 @@ def checked_score(
 
     `name` is the value's name in the study, for the message. Raises RewardError with one line that names the
     value, the prompt and the response where the reward raises, where a number is NaN or infinite, and where the
-    count is wrong; ValueError where prompts and responses differ in number. Where a reward raises on a batch, it
-    is called again on halves of it to find the response it fails on.
+    count is wrong; ValueError where prompts and responses differ in number. Where a reward raises on a batch and
+    does not say by a RowError at which response, it is called again on halves of the batch to find it.
     """
     if len(prompts) != len(responses):
         raise ValueError(f"prompts and responses must be as many; got {len(prompts)} and {len(responses)}")
@@ -36,6 +44,10 @@ def checked_score(
         return np.empty((0, len(reward.columns)))
     try:
         returned = reward.score(prompts, responses)
+    except RowError as error:
+        raise RewardError(
+            f"value {name!r} failed {_where(prompts, responses, error.row)}: {' '.join(str(error).split())}"
+        ) from error
     except Exception as error:
         row = _culprit(reward, prompts, responses)
         reason = f"{type(error).__name__}: {_line(str(error))}" if str(error) else type(error).__name__

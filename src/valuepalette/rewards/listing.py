@@ -18,7 +18,11 @@ from valuepalette.rewards.opening import REWARDS, open_reward
 
 __all__ = ["Listed", "ListedColumn", "list_learned", "list_rewards", "listing"]
 
-_NEEDS_MODELS = ("perplexity", "implicit", "classifier", "reward_model", "embedding")
+_NEEDS = {
+    "models": ("perplexity", "implicit", "classifier", "reward_model", "embedding"),
+    "remote": ("endpoint", "vllm", "judge"),
+}
+_PACKAGES = {"models": ("torch", "transformers"), "remote": ("httpx",)}
 _WIDTH = 100
 
 
@@ -137,6 +141,7 @@ def listing(rewards: Sequence[Listed]) -> str:
         "Larger is better in every value. In a study, under [values]:",
         '  diversity = "diversity"',
         '  humor = { reward = "classifier", model = "mohameddhiab/humor-no-humor", output = "logit" }',
+        '  kindness = { reward = "judge", model = "gpt-4.1-mini", rubric = "Is the answer kind?" }',
         '  toxicity = { reward = "embedded:toxicity", check = true }   # a second opinion, never optimised',
     )
     return "\n".join([*lines, *examples])
@@ -167,9 +172,10 @@ def _opened(
     reward: str, opener: Callable[..., Reward], required: Sequence[str]
 ) -> tuple[tuple[ListedColumn, ...], str | None]:
     """Its columns, and what is missing."""
-    if reward in _NEEDS_MODELS:
-        absent = [name for name in ("torch", "transformers") if find_spec(name) is None]
-        return (), 'pip install "valuepalette[models]"' if absent else None
+    for extra, needing in _NEEDS.items():
+        if reward in needing:
+            absent = any(find_spec(name) is None for name in _PACKAGES[extra])
+            return (), f'pip install "valuepalette[{extra}]"' if absent else None
     if required:
         return (), None
     try:

@@ -10,12 +10,15 @@ from typing import Any
 from valuepalette.rewards import Reward, embedded
 from valuepalette.rewards.classifier import Classifier
 from valuepalette.rewards.embedding import Coherence
+from valuepalette.rewards.endpoint import Endpoint
 from valuepalette.rewards.implicit import ImplicitReward
+from valuepalette.rewards.judge import Judge
 from valuepalette.rewards.learned import LearnedHead
 from valuepalette.rewards.lexical import Diversity, Length
 from valuepalette.rewards.perplexity import Perplexity
 from valuepalette.rewards.python import PythonFunction
 from valuepalette.rewards.reward_model import RewardModel
+from valuepalette.rewards.served import Served
 
 __all__ = ["REWARDS", "open_reward"]
 
@@ -29,6 +32,9 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "embedding": Coherence.by,
     "head": LearnedHead,
     "python": PythonFunction,
+    "endpoint": Endpoint,
+    "vllm": Served,
+    "judge": Judge,
     "embedded:harmlessness": embedded.harmlessness,
     "embedded:toxicity": embedded.toxicity,
     "embedded:positiveness": embedded.positiveness,
@@ -81,7 +87,7 @@ def open_reward(name: str, spec: str | Mapping[str, object], *, model: str | Non
     ]
     if missing:
         raise ValueError(
-            f"value {name!r}: reward {kind!r} needs {' and '.join(missing)}; got {options or 'none'}"
+            f"value {name!r}: reward {kind!r} needs {' and '.join(missing)}; got {', '.join(options) or 'none'}"
         )
     try:
         return opener(name=name, **options)

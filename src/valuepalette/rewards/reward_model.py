@@ -16,7 +16,7 @@ from valuepalette.rewards.exchange import Reads, answer_of, conversation_of, las
 from valuepalette.rewards.learned import CARD, Learned
 from valuepalette.rewards.models import Checkpoint, Row
 
-__all__ = ["RewardModel", "rows_of", "template_of"]
+__all__ = ["RewardModel", "checked_template", "filled", "rows_of", "signs_of"]
 
 _FORMATS = ("pair", "chat", "text")
 
@@ -60,13 +60,13 @@ class RewardModel:
         format = format or put.get("format", "pair")
         if format not in _FORMATS:
             raise ValueError(f"format must be one of {', '.join(map(repr, _FORMATS))}; got {format!r}")
-        self.format, self.template = format, template_of(format, put.get("template", template))
+        self.format, self.template = format, checked_template(format, put.get("template", template))
         self.max_tokens = put.get("max_tokens", max_tokens)
         self.checkpoint = Checkpoint(model, revision, dtype, device, pickle, remote_code)
         self.reads: Reads = "conversation" if format == "chat" else "last turn and answer"
         self.thinking, self.batch_size = thinking, batch_size
         self.heads = self._heads(name, heads)
-        self.signs = _signs(tuple(self.heads), negate)
+        self.signs = signs_of(tuple(self.heads), negate)
         self.columns = tuple(
             Column(column, f"{'minus ' if sign < 0 else ''}output {head} of {model}")
             for (column, head), sign in zip(self.heads.items(), self.signs, strict=True)
@@ -147,8 +147,8 @@ def rows_of(
         return checkpoint.rows(texts, add_special_tokens=False, **cut)
     last = [last_turn(prompt) for prompt in prompts]
     if format == "pair":
-        return checkpoint.rows([_filled(template, prompt=prompt) for prompt in last], answers, **cut)
-    texts = [_filled(template, prompt=p, answer=a) for p, a in zip(last, answers, strict=True)]
+        return checkpoint.rows([filled(template, prompt=prompt) for prompt in last], answers, **cut)
+    texts = [filled(template, prompt=p, answer=a) for p, a in zip(last, answers, strict=True)]
     return checkpoint.rows(texts, **cut)
 
 
@@ -157,7 +157,7 @@ def _put(model: str) -> Mapping[str, Any]:
     return Learned.load(model).card.get("put", {}) if (Path(model) / CARD).is_file() else {}
 
 
-def template_of(format: str, template: str | None) -> str:
+def checked_template(format: str, template: str | None) -> str:
     """The template in force. Raises ValueError where it has no place for what it must hold."""
     if format == "chat":
         if template is not None:
@@ -171,7 +171,7 @@ def template_of(format: str, template: str | None) -> str:
     return template
 
 
-def _filled(template: str, **texts: str) -> str:
+def filled(template: str, **texts: str) -> str:
     """The template with its places filled; braces in the texts mean nothing."""
     before, place, after = template.partition("{prompt}")
     prompt = texts["prompt"] if place else ""
@@ -181,7 +181,8 @@ def _filled(template: str, **texts: str) -> str:
     return before + prompt + after
 
 
-def _signs(columns: Sequence[str], negate: bool | Sequence[str]) -> NDArray[np.float64]:
+def signs_of(columns: Sequence[str], negate: bool | Sequence[str]) -> NDArray[np.float64]:
+    """-1 for each column that is turned round, 1 for the others."""
     if isinstance(negate, bool):
         return np.full(len(columns), -1.0 if negate else 1.0)
     unknown = [column for column in negate if column not in columns]

@@ -26,7 +26,7 @@ from valuepalette.rewards.learned import CARD, FORMAT, Learned
 from valuepalette.rewards.learning.measuring import pair_quality, share_won
 from valuepalette.rewards.learning.reading import Rankings, held_out_rows, read_rankings
 from valuepalette.rewards.models import Checkpoint
-from valuepalette.rewards.reward_model import RewardModel, rows_of, template_of
+from valuepalette.rewards.reward_model import RewardModel, checked_template, rows_of
 
 __all__ = ["train_reward", "weighed_pairs"]
 
@@ -95,7 +95,7 @@ def train_reward(
     format = format or ("chat" if base.tokenizer.chat_template else "text")
     if format not in ("chat", "text"):
         raise ValueError(f"format must be 'chat' or 'text'; got {format!r}")
-    template = template_of(format, template)
+    template = checked_template(format, template)
     rows = _rows(base, rankings, format, template, max_tokens)
     pairs = weighed_pairs([len(answers) for answers in rankings.answers], np.flatnonzero(~out), rng)
     path = Path(folder)

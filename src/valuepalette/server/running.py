@@ -1,0 +1,119 @@
+"""From a study to a gateway that serves."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from valuepalette.server.policies import Policies
+from valuepalette.study import Study
+
+if TYPE_CHECKING:
+    from valuepalette.server.gateway import Gateway
+    from valuepalette.server.selecting import Served
+
+__all__ = ["KEY", "check_installed", "opened", "serve"]
+
+KEY = "VALUEPALETTE_KEY"
+"""The variable of the environment that holds the bearer key, unless a study names another."""
+
+_PLACES = ("name", "host", "port", "key", "candidates", "floors")
+
+
+def check_installed() -> None:
+    """ModuleNotFoundError with the command where a package that serving needs is missing."""
+    for package in ("fastapi", "uvicorn", "httpx", "prometheus_client"):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(
+                f'serving needs {package}: pip install "valuepalette[serve]"', name=package
+            )
+
+
+@contextmanager
+def opened(study: Study, on_served: Callable[[Served], object] | None = None) -> Iterator[Gateway]:
+    """The gateway of a study that is sampled and scored; engine and rewards are open as long as it is.
+
+    It is not started: `async with gateway`, or `create_app(gateway)`, which does that.
+    """
+    check_installed()
+    from valuepalette.server.gateway import Gateway
+
+    told, settings = study.settings.serve, study.settings
+    pilot = study.pilot()
+    checks = study.checks(pilot)
+    wanted = settings.solve.get("candidates")
+    with ExitStack() as stack:
+        engine = study.engine()
+        stack.callback(engine.close)
+        rewards = {}
+        for name in study.rewards:
+            if name not in settings.checks:
+                rewards[name] = study.reward(name)
+                stack.callback(rewards[name].close)
+        yield Gateway(
+            pilot,
+            engine,
+            rewards,
+            name=told.get("name", settings.model),
+            palettes=settings.palettes,
+            floors=told.get("floors"),
+            candidates=told.get("candidates") or (wanted if isinstance(wanted, int) else None),
+            sampling=settings.sampling,
+            policies=Policies(**{name: entry for name, entry in told.items() if name not in _PLACES}),
+            weighting=settings.solve.get("weighting", "prompts"),
+            seed=settings.seed,
+            checks=checks,
+            on_served=on_served,
+        )
+
+
+def serve(study: Study, *, host: str | None = None, port: int | None = None) -> None:
+    """Serves a study until it is stopped.
+
+    Raises ValueError where there is no key and the host is more than this machine, or where the study names a
+    variable for the key that is not set.
+    """
+    check_installed()
+    import uvicorn
+
+    from valuepalette.server.app import create_app
+
+    told: Any = study.settings.serve
+    at: str = host or told.get("host", "127.0.0.1")
+    key = key_of(told.get("key"), at)
+    with opened(study) as gateway:
+        uvicorn.run(
+            create_app(gateway, key=key),
+            host=at,
+            port=port or told.get("port", 8000),
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+
+
+def key_of(variable: str | None, host: str) -> str | None:
+    """The bearer key; None where nobody named one and only this machine can ask."""
+    key = os.environ.get(variable or KEY)
+    if key:
+        return key
+    if variable is not None:
+        raise ValueError(f"[serve] key names {variable}, which must be set in the environment; it is not")
+    if not _local(host):
+        raise ValueError(
+            f"host must be this machine alone, such as 127.0.0.1, where {KEY} is not set, got {host}"
+        )
+    return None
+
+
+def _local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
