@@ -18,7 +18,7 @@ test-all: lint test-core .venv/dev
 
 # The mathematics installs and tests alone: NumPy, SciPy, PyArrow and the CLI library.
 test-core: .venv-core/made
-	.venv-core/bin/python -m pytest -n 2 -p no:cacheprovider --core tests src/valuepalette -m "not slow"
+	OMP_NUM_THREADS=1 .venv-core/bin/python -m pytest -n 2 -p no:cacheprovider --core tests src/valuepalette -m "not slow"
 
 lint: .venv/dev
 	$(BIN)/ruff check .
