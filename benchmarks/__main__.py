@@ -1,9 +1,10 @@
-"""Run every benchmark and write docs/benchmarks.md; `python -m benchmarks NAME` runs one and prints it."""
+"""Run every benchmark and write docs/benchmarks.md; `python -m benchmarks NAME` writes the section of one."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -18,8 +19,8 @@ PACKAGES = ("valuepalette", "numpy", "scipy", "torch", "transformers", "cvxpy", 
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`. Everything on this page was measured in one run on one machine, so compare the rows of a
-table with each other and not with another page.
+Written by `make bench`. Every table was measured in one run on one machine, which stands above it, so compare the rows
+of a table with each other and not with another table.
 """
 
 
@@ -47,11 +48,23 @@ def machine() -> Iterator[str]:
     yield f"- {', '.join(found)}"
 
 
+def title(name: str) -> str:
+    """A benchmark's section is found by this."""
+    return (import_module(f"benchmarks.{name}").__doc__ or name).splitlines()[0].rstrip(".")
+
+
 def section(name: str) -> str:
-    """One benchmark's own text under its title."""
-    module = import_module(f"benchmarks.{name}")
-    title = (module.__doc__ or name).splitlines()[0].rstrip(".")
-    return f"## {title}\n\n{module.run().strip()}\n"
+    """One benchmark's own text under its title, and what it ran on."""
+    text = import_module(f"benchmarks.{name}").run().strip()
+    return "\n".join([f"## {title(name)}", "", *machine(), "", text, ""])
+
+
+def written() -> dict[str, str]:
+    """The page's sections by their titles."""
+    if not PAGE.is_file():
+        return {}
+    _, *parts = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {part.splitlines()[0]: f"## {part.rstrip()}\n" for part in parts}
 
 
 def main(chosen: list[str]) -> None:
@@ -59,14 +72,16 @@ def main(chosen: list[str]) -> None:
     unknown = sorted(set(chosen) - set(names()))
     if unknown:
         raise SystemExit(f"benchmark must be one of {', '.join(names())}, got {', '.join(unknown)}")
-    sections = []
     for name in chosen or names():
         print(f"running {name} ...", file=sys.stderr, flush=True)
-        sections.append(section(name))
-        print(sections[-1], flush=True)
-    if not chosen:
-        PAGE.write_text("\n".join([INTRODUCTION, *machine(), "", *sections]), encoding="utf-8")
-        print(f"wrote {PAGE.relative_to(PAGE.parents[1])}", file=sys.stderr)
+        found = section(name)
+        print(found, flush=True)
+        # Each is written when it is there, in the order of their names, and leaves the others' as they are.
+        sections = {**written(), title(name): found}
+        order = [title(each) for each in names()]
+        kept = [sections[each] for each in order if each in sections]
+        PAGE.write_text("\n".join([INTRODUCTION, *kept]), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(PAGE.parents[1])}", file=sys.stderr)
 
 
 if __name__ == "__main__":
