@@ -86,6 +86,15 @@ def test_the_margin_without_inequalities() -> None:
         assert found.direction @ lower > source(lost).support(found.direction)[0]  # and here is the proof
 
 
+@pytest.mark.parametrize("short", [0.0, 5e-11, 3e-10, 9e-10])
+def test_the_margin_where_an_equality_lies_out_of_reach_by_less_than_the_tolerance(short: float) -> None:
+    p = problem([[-1.0, 0.0], [0.0, 1.0], [0.0, 2.0]], [3], [0.0, 0.0])
+    lower, upper = standard(p)
+    upper[0] = lower[0] = support_of(p)(np.array([1.0, 0.0]))[0] + short
+    found = feasibility.margin(support_of(p), lower, upper)
+    assert found.low == pytest.approx((2.0 - 0.0) / spread(p)[1], abs=1e-6)
+
+
 def test_the_margin_at_k_is_that_of_all_subsets() -> None:
     for rng in many(43, 12):
         p = random_palette(rng, prompts=3, candidates=5, joint=False)
