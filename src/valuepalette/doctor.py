@@ -25,7 +25,9 @@ _PARTS = {
     "remote": "models and rewards behind a server",
     "serve": "the gateway",
     "demo": "the embedded values",
-    "train": "fine-tuning and distilling",
+    "train": "fine-tuning, distilling, learning rewards",
+    "plots": "figures",
+    "ray": "pilots on a cluster",
     "weights": "the embedded models",
     "vllm": "models that vLLM runs in this process, on a GPU",
 }

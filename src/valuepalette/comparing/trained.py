@@ -106,7 +106,7 @@ def _alone(bench: Bench, value: str) -> Solution:
 
 def _mixtures(bench: Bench, method: str, tuned: Mapping[str, Tuned]) -> Iterator[Run]:
     """Averages of whole models; adapters are merged into their base first."""
-    whole = {value: _merged(one, bench.folder / f"{value}-whole") for value, one in tuned.items()}
+    whole = {value: _merged(bench, one, bench.folder / f"{value}-whole") for value, one in tuned.items()}
     spent = [Cost(0, one.tokens, one.seconds / 60) for one in tuned.values()]
     trained, minutes = sum(cost.trained for cost in spent), sum(cost.minutes for cost in spent)
     for number, shares in enumerate(_shares(bench), 1):
@@ -122,16 +122,22 @@ def _mixtures(bench: Bench, method: str, tuned: Mapping[str, Tuned]) -> Iterator
         )
 
 
-def _merged(tuned: Tuned, folder: Path) -> Path:
+def _merged(bench: Bench, tuned: Tuned, folder: Path) -> Path:
+    """The whole model in float32, the adapter that was trained merged into its base."""
     from valuepalette.engines.loading import load_causal_lm
 
-    if not (folder / "config.json").is_file():
-        loaded = load_causal_lm(str(tuned.model), dtype="float32", device="cpu")
-        model = loaded.model
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        loaded.tokenizer.save_pretrained(folder)
-        model.save_pretrained(folder)
+    if not folder.is_dir():
+        from peft import PeftModel
+
+        from valuepalette.training.running import calm
+
+        loaded = load_causal_lm(bench.study.settings.model, dtype="float32", device="cpu")
+        beside = folder.with_name(f".{folder.name}.part")  # a kill leaves no model half written
+        with calm():
+            whole: Any = PeftModel.from_pretrained(loaded.model, str(tuned.model))
+            loaded.tokenizer.save_pretrained(beside)
+            whole.merge_and_unload().save_pretrained(beside)
+        beside.replace(folder)
     return folder
 
 
