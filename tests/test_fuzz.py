@@ -629,8 +629,8 @@ def check_others(case: Case, pilot: Pilot, solution: Solution) -> None:
 def judged(whole: oracles.Problem, k: int | None) -> str:
     """The verdict of linear programmes; "either" where they stop short, or in their zone of doubt.
 
-    That is 1e-7 standard deviations wide where a column holds differences small enough to fall into it, and as wide as
-    the rounding of the numbers themselves beside a large offset.
+    The solver's own is 1e-8 standard deviations wide. It is 1e-7 where a column holds differences small enough to
+    fall into it, and as wide as the rounding of the numbers themselves beside a large offset.
     """
     problem = whole if k is None else oracles.subsets(whole, k)
     try:
@@ -643,7 +643,9 @@ def judged(whole: oracles.Problem, k: int | None) -> str:
     varies = ~oracles.constant(whole)
     largest, spread = np.abs(whole.values).max(axis=0), oracles.spread(whole)
     rounding = 64 * np.finfo(float).eps * float((largest[varies] / spread[varies]).max(initial=0.0))
-    doubt = max(1e-7 if fine else 0.0, rounding if rounding > 1e-9 else 0.0)
+    doubt = max(
+        1e-7 if fine else 0.0, rounding if rounding > 1e-9 else 0.0, 1e-8 if says == "infeasible" else 0.0
+    )
     # One candidate leaves nothing to choose, and no spread to measure a doubt in.
     alone = rounding > 1e-9 and (oracles.constant(problem) != ~varies).any()
     return "either" if abs(room) < doubt or alone or (largest[~varies] < 1e-280).any() else says

@@ -749,6 +749,15 @@ def test_no_rounding_makes_a_variance_negative() -> None:
     assert (solution.weights.se >= 0).all()
 
 
+def test_equalities_that_only_rounding_parts_leave_a_margin() -> None:
+    rows = {"humor": [0.0, 1.0], "tone": [1e8, 1e8 + 2.3158535541215324], "flat": [0.0, 0.0]}
+    pilot = Pilot.from_arrays(rows, prompt_id=[0, 0])
+    palette = {"humor": "== 0", "tone": "== 100000000", "flat": 0.1}
+    solution = vp.solve(pilot, palette, on_infeasible="return")
+    assert solution.status is Status.INFEASIBLE
+    assert solution.margin == pytest.approx(-1.0)
+
+
 def test_given_weights_may_be_of_any_size() -> None:
     pilot = Pilot.from_arrays({"humor": [0.0, 0.0, 0.0, 0.0, 0.0, 0.5]}, prompt_id=[0, 0, 0, 1, 1, 1])
     for weight in (1e3, 1e6, -1e9):

@@ -190,12 +190,10 @@ def margin(support: Support, lower: Array, upper: Array, *, gap: float = 1e-6) -
         return Stretch(-np.inf, -np.inf, slack.point, slack.direction, slack.points)
     if not (np.isfinite(lower) | np.isfinite(upper))[~equal].any():
         return Stretch(np.inf, np.inf, slack.point, slack.direction, slack.points)
-    if slack.low < -1e-11:
-        # What the equalities lack within that tolerance they are given, or no mixture would meet them.
-        lower, upper = (
-            np.where(equal, end, rest)
-            for end, rest in ((lower + slack.low, lower), (upper - slack.low, upper))
-        )
+    # What the equalities lack within that tolerance, and the programme's own, they are given: or no mixture might meet
+    # them.
+    ease = np.where(equal, max(-slack.low, 0.0) + 1e-10, 0.0)
+    lower, upper = lower - ease, upper + ease
     rise = np.where(equal, 0.0, 1.0)
     points = _start(support, lower, upper, slack.points)
     return stretch(support, lower, upper, rise, -rise, points, gap=gap)
