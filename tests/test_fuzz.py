@@ -646,8 +646,11 @@ def judged(whole: oracles.Problem, k: int | None) -> str:
     doubt = max(
         1e-7 if fine else 0.0, rounding if rounding > 1e-9 else 0.0, 1e-8 if says == "infeasible" else 0.0
     )
-    # One candidate leaves nothing to choose, and no spread to measure a doubt in.
-    alone = rounding > 1e-9 and (oracles.constant(problem) != ~varies).any()
+    # One candidate leaves nothing to choose, and no spread of its own to measure a doubt in.
+    only = oracles.constant(problem) & varies
+    base = oracles.tilt(whole, np.zeros(whole.features)).levels
+    lacks = np.maximum(whole.lower - base, base - whole.upper)[only] / spread[only]
+    alone = ((lacks > 0) & (lacks < max(1e-8, rounding))).any() or (rounding > 1e-9 and only.any())
     return "either" if abs(room) < doubt or alone or (largest[~varies] < 1e-280).any() else says
 
 
