@@ -24,6 +24,7 @@ class Behaviour:
     several   candidates a request at most; 1 ignores `n`, 0 refuses it
     logprobs  gives them where asked; refuses where not
     top_k     takes it; refuses where not
+    renamed   calls max_tokens max_completion_tokens, as hosted models do
     usage     tells tokens
     next      what the next requests get instead: a status, "slow", "cut", "text", "empty", "close"
     """
@@ -31,6 +32,7 @@ class Behaviour:
     several: int = 100
     logprobs: bool = True
     top_k: bool = True
+    renamed: bool = False
     usage: bool = True
     next: list[Any] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -87,12 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if mood == "slow":
-            time.sleep(0.4)
+            time.sleep(3.0)
         if isinstance(mood, int):
             self._refuse(mood, "not now", after=0.02 if mood == 429 else None)
             return
         if asked.get("n", 1) > 1 and behaviour.several == 0:
             self._refuse(400, "this server takes one candidate a request", parameter="n")
+        elif "max_tokens" in asked and behaviour.renamed:
+            self._refuse(400, "Use 'max_completion_tokens' instead.", parameter="max_tokens")
         elif "top_k" in asked and not behaviour.top_k:
             self._refuse(400, "Unrecognized request argument supplied: top_k")
         elif _wants_logprobs(asked) and not behaviour.logprobs:
@@ -103,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _completion(self, asked: dict[str, Any]) -> dict[str, Any]:
         behaviour, chat = self.behaviour, self.path.endswith("/chat/completions")
         prompt = asked["messages"] if chat else asked["prompt"]
-        sampling = Sampling(max_new_tokens=asked["max_tokens"])
+        sampling = Sampling(max_new_tokens=asked.get("max_tokens") or asked["max_completion_tokens"])
         n = min(asked.get("n", 1), max(behaviour.several, 1))
         drawn = FakeEngine().sample([str(prompt)], n, sampling=sampling, seed=asked["seed"], logprobs=True)[0]
         choices = [self._choice(each, index, asked, chat) for index, each in enumerate(drawn)]

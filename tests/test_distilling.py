@@ -81,7 +81,7 @@ def test_an_adapter_goes_on_where_it_stopped(
 ) -> None:
     options = {**SHORT, "lora": 8, "epochs": 10, "rows": 64, "batch": 32, "save_every": 3}
     whole = distill(listed.task(model), solution, pilot, tmp_path / "whole", **options)
-    from valuepalette.training import distilling
+    from valuepalette.training import running
 
     def stopped(trainer: Any, folder: Path, **others: Any) -> None:
         from transformers import TrainerCallback
@@ -94,9 +94,9 @@ def test_an_adapter_goes_on_where_it_stopped(
         trainer.add_callback(Stop())
         run(trainer, folder, **others)
 
-    run = distilling.run
+    run = running._run
     with monkeypatch.context() as patch:
-        patch.setattr(distilling, "run", stopped)
+        patch.setattr(running, "_run", stopped)
         with pytest.raises(KeyboardInterrupt):
             distill(listed.task(model), solution, pilot, tmp_path / "stopped", **options)
     again = distill(listed.task(model), solution, pilot, tmp_path / "stopped", **options)

@@ -32,7 +32,7 @@ from valuepalette.requesting import Limits
 from valuepalette.server.app import create_app
 from valuepalette.server.running import key_of, opened
 
-QUICK = Limits(timeout=0.3, tries=2, backoff=0.01)
+QUICK = Limits(timeout=1.5, tries=2, backoff=0.01)
 
 
 @pytest.fixture(scope="module")

@@ -586,12 +586,7 @@ def resolve(
     >>> on.base, on.lower, on.upper
     (array([3.5]), array([4.25]), array([inf]))
     """
-    subjects, columns = subjects_of(palette, names), columns or {}
-    if joint and palette.columns:
-        raise ValueError(
-            'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share; to ask '
-            "of a cohort in joint mode solve on its prompts alone, pilot.select(…)"
-        )
+    subjects, columns = subjects_of(palette, names, joint=joint), columns or {}
     placed = [_place(subject, groups, names, columns) for subject in subjects]
     specs = tuple(spec for spec, _, _ in placed)
     by_row = {name: np.repeat(np.asarray(columns[name]), groups.sizes) for name in palette.columns}
@@ -710,8 +705,13 @@ def bandwidth(share: float, rows: float) -> float:
     return max(width, 1 / rows)
 
 
-def subjects_of(palette: Palette, names: Sequence[str]) -> tuple[Subject, ...]:
+def subjects_of(palette: Palette, names: Sequence[str], *, joint: bool) -> tuple[Subject, ...]:
     """The features of a palette on a pilot's values: the palette's in its order, then the pilot's others."""
+    if joint and palette.columns:
+        raise ValueError(
+            'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share; to ask '
+            "of a cohort in joint mode solve on its prompts alone, pilot.select(…)"
+        )
     for name in palette.values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)

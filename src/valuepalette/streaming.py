@@ -170,7 +170,11 @@ class Streaming:
             status=optimum.status,
             resolved=resolved,
             weights=Figures(
-                resolved.features, optimum.weights, np.sqrt(np.diag(weight_covariance)), optimum.error
+                resolved.features,
+                optimum.weights,
+                # Rounding may take a product of covariances below nothing.
+                np.sqrt(np.maximum(np.diag(weight_covariance), 0)),
+                optimum.error,
             ),
             levels=Figures(resolved.features, resolved.reported(optimum.levels), of_levels),
             gains=Figures(resolved.features, resolved.factor * (optimum.levels - optimum.base), of_gains),

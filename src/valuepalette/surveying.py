@@ -331,11 +331,7 @@ def survey(
 ) -> Survey:
     """Resolves `palette`: what `palette.resolve` says of all rows at once."""
     names = shards.head.values
-    subjects = subjects_of(palette, names)
-    if joint and palette.columns:
-        raise ValueError(
-            'cohorts need mode="prompt", got "joint", which re-weights prompts and with them a cohort\'s share'
-        )
+    subjects = subjects_of(palette, names, joint=joint)
     plain = Features(names, (), counted.weighting, counted.total)
     features = _placed(shards, columns, counted, plain, subjects)
     specs = features.specs

@@ -57,6 +57,7 @@ class OpenAIEngine:
         self.client = Client(url, key=key, limits=limits, transport=transport)
         self._several = True  # until the server shows that it gives one candidate a request
         self._logprobs = True  # until it shows that it has none
+        self._most = "max_tokens"  # until it asks for max_completion_tokens
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -136,6 +137,9 @@ class OpenAIEngine:
         if self._logprobs and not logprobs and (parameter or "logprobs") == "logprobs" and "logprob" in said:
             self._logprobs = False
             return True
+        if self._most == "max_tokens" and "max_completion_tokens" in said:
+            self._most = "max_completion_tokens"
+            return True
         if n > 1 and self._several and (parameter == "n" or "'n'" in said or '"n"' in said or " n " in said):
             self._several = False
             return True
@@ -147,7 +151,7 @@ class OpenAIEngine:
             "n": n,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "max_tokens": sampling.max_new_tokens,
+            self._most: sampling.max_new_tokens,
             "seed": seed % 2**31,
         }
         if sampling.top_k:

@@ -40,6 +40,20 @@ _MOVES: Mapping[str, tuple[tuple[object, ...], str]] = {
     "neftune_noise_alpha": ((None,), "it changes what is learned"),
 }
 
+_OWN: Mapping[str, str] = {
+    "max_steps": "steps or epochs",
+    "num_train_epochs": "steps or epochs",
+    "gradient_accumulation_steps": "the number of rows and batch",
+    "per_device_train_batch_size": "batch",
+    "learning_rate": "learning_rate",
+    "output_dir": "folder",
+    "save_steps": "save_every",
+    "seed": "the task",
+    "report_to": "report_to",
+    "use_cpu": "the task's device",
+}
+"""What every trainer's settings are said by here."""
+
 
 def check_sampling(solution: Solution, sampling: Sampling, *, whole: bool) -> None:
     """The task must answer as the pilot did; with `whole`, at temperature 1 without truncation."""
@@ -109,10 +123,11 @@ def check_rewards(solution: Solution, rewards: Mapping[str, Reward]) -> None:
 
 
 def check_settings(settings: Mapping[str, Any], own: Mapping[str, str]) -> None:
-    """Settings of the trainer that would move the optimum, and those that have a name here (`own`), are refused."""
+    """Settings of the trainer that would move the optimum are refused, and those with a name here: all's and `own`."""
+    named = {**_OWN, **own}
     for name, entry in settings.items():
-        if name in own:
-            raise ValueError(f"settings: {name} is said by {own[name]} here, got {name}={entry!r}")
+        if name in named:
+            raise ValueError(f"settings: {name} is said by {named[name]} here, got {name}={entry!r}")
         allowed, reason = _MOVES.get(name, ((entry,), ""))
         if not _among(entry, allowed):
             raise ValueError(

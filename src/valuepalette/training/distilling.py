@@ -8,6 +8,7 @@ memory: the pilot has been scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,19 @@ from numpy.typing import NDArray
 
 from valuepalette.engines import Prompt
 from valuepalette.engines.transformers import TransformersEngine
-from valuepalette.folders import alone, begin, digest
+from valuepalette.folders import digest
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
 from valuepalette.tilting import Array
-from valuepalette.training import RESULT, HasTask, Task, Tuned, task_of
+from valuepalette.training import HasTask, Task, Tuned, task_of
 from valuepalette.training.checking import check_settings, whole_numbers
-from valuepalette.training.running import CHECKPOINTS, calm, finish, in_rounds, run
-from valuepalette.training.trainee import Trainee, need, open_trainee, reporters
+from valuepalette.training.running import in_rounds, shared_settings, train
+from valuepalette.training.trainee import Trainee, need, open_trainee
 
 __all__ = ["candidate_weights", "distill"]
 
 METHOD = "distilling"
-_FORMAT = 1
 _LEAST = 1e-6  # a candidate that the decoder takes less often is not worth a pass
-_OWN = {
-    "max_steps": "epochs",
-    "num_train_epochs": "epochs",
-    "gradient_accumulation_steps": "rows and batch",
-    "per_device_train_batch_size": "batch",
-    "learning_rate": "learning_rate",
-    "output_dir": "folder",
-    "save_steps": "save_every",
-    "seed": "the task",
-    "report_to": "report_to",
-    "use_cpu": "the task's device",
-}
 
 
 def distill(
@@ -75,7 +63,7 @@ def distill(
     truncation, however the pilot was drawn: sample the tuned model so.
     """
     task, extra = task_of(study), dict(settings or {})
-    check_settings(extra, _OWN)
+    check_settings(extra, {})
     whole_numbers(epochs=epochs, rows=rows, batch=batch, save_every=save_every)
     if rows % batch:
         raise ValueError(f"rows must be a multiple of batch, got {rows} and {batch}")
@@ -88,47 +76,38 @@ def distill(
     steps = -(-epochs * len(kept) // rows)
     rate = learning_rate if learning_rate is not None else (1e-5 if lora is None else 2e-4)
     lam = {name: weight for name, weight in solution.weights.items() if weight}
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        begin(
-            folder,
-            {
-                "method": METHOD,
-                "task": task.told(),
-                "weights": lam,
-                "pilot": {"rows": pilot.rows, "sha256": digest([pilot.texts(), pilot.responses, weights])},
-                "training": {
-                    "epochs": epochs, "rows": rows, "batch": batch, "learning_rate": rate, "lora": lora,
-                    "settings": extra,
-                },
-            },
-            _FORMAT,
-        )  # fmt: skip
-        if (folder / RESULT).is_file():
-            return Tuned.load(folder)
+    told = {
+        "method": METHOD,
+        "task": task.told(),
+        "weights": lam,
+        "pilot": {"rows": pilot.rows, "sha256": digest([pilot.texts(), pilot.responses, weights])},
+        "training": {
+            "epochs": epochs, "rows": rows, "batch": batch, "learning_rate": rate, "lora": lora, "settings": extra,
+        },
+    }  # fmt: skip
+
+    def make(_: ExitStack) -> Any:
         need(("peft", "accelerate"))
         trainee = open_trainee(task, lora)
-        options: dict[str, Any] = {
-            **trainee.place,
-            "output_dir": str(folder / CHECKPOINTS),
-            "per_device_train_batch_size": batch,
-            "gradient_accumulation_steps": rows // batch,
-            "max_steps": steps,
-            "learning_rate": rate,
-            "save_steps": save_every,
-            "seed": task.seed,
-            "report_to": reporters(report_to),
-            **extra,
-        }
         examples = _examples(trainee.engine, task, pilot, weights, kept)
         order = in_rounds(len(examples), steps * rows, task.seed)
-        with calm():
-            # The sum over a step stands for the mean over prompts of what one prompt's candidates add up to.
-            share = len(kept) / pilot.prompts / rows
-            trainer = _trainer(trainee, [examples[row] for row in order], share, options)
-            run(trainer, folder, label="distilling", quiet=quiet)
-            return finish(trainer, folder, METHOD, lam)
+        shared = shared_settings(
+            folder,
+            task.seed,
+            batch=batch,
+            rows=rows,
+            steps=steps,
+            learning_rate=rate,
+            save_every=save_every,
+            report_to=report_to,
+        )
+        # The sum over a step stands for the mean over prompts of what one prompt's candidates add up to.
+        share = len(kept) / pilot.prompts / rows
+        return _trainer(
+            trainee, [examples[row] for row in order], share, {**trainee.place, **shared, **extra}
+        )
+
+    return train(folder, told, make, weights=lam, quiet=quiet)
 
 
 def candidate_weights(pilot: Pilot, solution: Solution) -> Array:
@@ -196,10 +175,6 @@ def _trainer(
             part.p = 0.0
     arguments = TrainingArguments(
         **{
-            "logging_steps": 1,
-            "save_strategy": "steps",
-            "save_total_limit": 2,
-            "disable_tqdm": True,
             "remove_unused_columns": False,
             "train_sampling_strategy": "sequential",
             "include_num_input_tokens_seen": "non_padding",

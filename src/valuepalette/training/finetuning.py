@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from valuepalette.collecting import open_line
-from valuepalette.folders import alone, begin
 from valuepalette.rewards import Reward
 from valuepalette.solution import Solution
-from valuepalette.training import RESULT, HasTask, Task, Tuned, task_of
+from valuepalette.training import HasTask, Task, Tuned, task_of
 from valuepalette.training.checking import (
     check_model,
     check_rewards,
@@ -24,32 +23,21 @@ from valuepalette.training.checking import (
     needed_values,
     whole_numbers,
 )
-from valuepalette.training.running import CHECKPOINTS, calm, finish, in_rounds, run
+from valuepalette.training.running import in_rounds, shared_settings, train
 from valuepalette.training.scoring import Scorer
-from valuepalette.training.trainee import Trainee, need, open_trainee, reporters, start_from
+from valuepalette.training.trainee import Trainee, need, open_trainee, start_from
 
 __all__ = ["finetune"]
 
 METHOD = "finetuning"
-_FORMAT = 1
 _OWN = {
     "beta": "beta",
     "reward_weights": "the solution and beta",
-    "max_steps": "steps",
-    "num_train_epochs": "steps",
     "num_generations": "answers",
     "generation_batch_size": "prompts and answers",
     "steps_per_generation": "prompts and answers",
-    "gradient_accumulation_steps": "prompts, answers and batch",
-    "per_device_train_batch_size": "batch",
     "max_completion_length": "the task's sampling",
-    "learning_rate": "learning_rate",
-    "output_dir": "folder",
-    "save_steps": "save_every",
-    "seed": "the task",
-    "report_to": "report_to",
     "shuffle_dataset": "the task's seed",
-    "use_cpu": "the task's device",
 }
 
 
@@ -99,56 +87,50 @@ def finetune(
         raise ValueError(
             f"answers must be 2 or more, and prompts × answers a multiple of batch, got {prompts} × {answers}, {batch}"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lam = {name: weight for name, weight in solution.weights.items() if weight}
     rate = learning_rate if learning_rate is not None else (1e-6 if lora is None else 1e-4)
-    with alone(folder):
-        begin(
-            folder,
-            {
-                "method": METHOD,
-                "task": task.told(),
-                "weights": lam,
-                "start": None if start is None else dict(start.weights),
-                "training": {
-                    "beta": beta, "steps": steps, "prompts": prompts, "answers": answers, "batch": batch,
-                    "learning_rate": rate, "lora": lora, "watch": None if watch is None else sorted(watch),
-                    "settings": extra,
-                },
-            },
-            _FORMAT,
-        )  # fmt: skip
-        if (folder / RESULT).is_file():
-            return Tuned.load(folder)
+    lam = {name: weight for name, weight in solution.weights.items() if weight}
+    told = {
+        "method": METHOD,
+        "task": task.told(),
+        "weights": lam,
+        "start": None if start is None else dict(start.weights),
+        "training": {
+            "beta": beta, "steps": steps, "prompts": prompts, "answers": answers, "batch": batch,
+            "learning_rate": rate, "lora": lora, "watch": None if watch is None else sorted(watch),
+            "settings": extra,
+        },
+    }  # fmt: skip
+
+    def make(held: ExitStack) -> Any:
         need()
         trainee = open_trainee(task, lora)
         check_model(solution, trainee.engine.fingerprint)
-        with ExitStack() as open_ones:
-            rewards = _opened(task, solution, watch, open_ones)
-            scorer = Scorer(rewards, solution, task, trainee.engine)
-            options: dict[str, Any] = {
-                **trainee.place,
-                "output_dir": str(folder / CHECKPOINTS),
-                "beta": beta,
-                "reward_weights": [weights.get(name, 0.0) for name in scorer.features],
-                "num_generations": answers,
-                "per_device_train_batch_size": batch,
-                "gradient_accumulation_steps": prompts * answers // batch,
-                "max_completion_length": task.sampling.max_new_tokens,
-                "max_steps": steps,
-                "learning_rate": rate,
-                "save_steps": save_every,
-                "seed": task.seed,
-                "report_to": reporters(report_to),
-                **extra,
-            }
-            with calm():
-                trainer = _trainer(trainee, scorer, task, options)
-                if start is not None:
-                    start_from(trainer.model, start.model, adapter=lora is not None)
-                run(trainer, folder, label="fine-tuning", quiet=quiet)
-                return finish(trainer, folder, METHOD, lam)
+        scorer = Scorer(_opened(task, solution, watch, held), solution, task, trainee.engine)
+        shared = shared_settings(
+            folder,
+            task.seed,
+            batch=batch,
+            rows=prompts * answers,
+            steps=steps,
+            learning_rate=rate,
+            save_every=save_every,
+            report_to=report_to,
+        )
+        options: dict[str, Any] = {
+            **trainee.place,
+            **shared,
+            "beta": beta,
+            "reward_weights": [weights.get(name, 0.0) for name in scorer.features],
+            "num_generations": answers,
+            "max_completion_length": task.sampling.max_new_tokens,
+            **extra,
+        }
+        trainer = _trainer(trainee, scorer, task, options)
+        if start is not None:
+            start_from(trainer.model, start.model, adapter=lora is not None)
+        return trainer
+
+    return train(folder, told, make, weights=lam, quiet=quiet)
 
 
 def _trainer(trainee: Trainee, scorer: Scorer, task: Task, options: Mapping[str, Any]) -> Any:
@@ -169,10 +151,6 @@ def _trainer(trainee: Trainee, scorer: Scorer, task: Task, options: Mapping[str,
             "mask_truncated_completions": False,
             "weight_decay": 0.0,
             "gradient_checkpointing": False,
-            "logging_steps": 1,
-            "save_strategy": "steps",
-            "save_total_limit": 2,
-            "disable_tqdm": True,
             "remove_unused_columns": False,
             "shuffle_dataset": False,
             **options,

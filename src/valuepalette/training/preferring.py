@@ -7,32 +7,19 @@ is drawn by its chance, as `export_pairs` draws it, the optimum is the palette's
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from valuepalette.folders import alone, begin, digest
-from valuepalette.training import RESULT, HasTask, Task, Tuned, task_of
+from valuepalette.folders import digest
+from valuepalette.training import HasTask, Task, Tuned, task_of
 from valuepalette.training.checking import check_settings, whole_numbers
-from valuepalette.training.running import CHECKPOINTS, calm, finish, in_rounds, run
-from valuepalette.training.trainee import need, open_trainee, reporters
+from valuepalette.training.running import in_rounds, shared_settings, train
+from valuepalette.training.trainee import need, open_trainee
 
 __all__ = ["prefer"]
 
 METHOD = "preferring"
-_FORMAT = 1
-_OWN = {
-    "beta": "beta",
-    "max_steps": "steps",
-    "num_train_epochs": "steps",
-    "gradient_accumulation_steps": "rows and batch",
-    "per_device_train_batch_size": "batch",
-    "learning_rate": "learning_rate",
-    "output_dir": "folder",
-    "save_steps": "save_every",
-    "seed": "the task",
-    "report_to": "report_to",
-    "use_cpu": "the task's device",
-}
 
 
 def prefer(
@@ -61,7 +48,7 @@ def prefer(
     The rest is as for `finetune`.
     """
     task, extra = task_of(study), dict(settings or {})
-    check_settings(extra, _OWN)
+    check_settings(extra, {"beta": "beta"})
     whole_numbers(steps=steps, rows=rows, batch=batch, save_every=save_every)
     if rows % batch:
         raise ValueError(f"rows must be a multiple of batch, got {rows} and {batch}")
@@ -70,61 +57,51 @@ def prefer(
     if not 0 < beta < float("inf"):
         raise ValueError(f"beta must be positive and finite, got {beta}")
     rate = learning_rate if learning_rate is not None else (1e-6 if lora is None else 1e-4)
-    told = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in pairs]
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        begin(
-            folder,
-            {
-                "method": METHOD,
-                "task": task.told(),
-                "pairs": {"count": len(told), "sha256": digest(told)},
-                "training": {
-                    "beta": beta, "steps": steps, "rows": rows, "batch": batch, "learning_rate": rate, "lora": lora,
-                    "settings": extra,
-                },
-            },
-            _FORMAT,
-        )  # fmt: skip
-        if (folder / RESULT).is_file():
-            return Tuned.load(folder)
+    rows_told = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in pairs]
+    told = {
+        "method": METHOD,
+        "task": task.told(),
+        "pairs": {"count": len(rows_told), "sha256": digest(rows_told)},
+        "training": {
+            "beta": beta, "steps": steps, "rows": rows, "batch": batch, "learning_rate": rate, "lora": lora,
+            "settings": extra,
+        },
+    }  # fmt: skip
+
+    def make(_: ExitStack) -> Any:
         need()
         from datasets import Dataset
         from trl.trainer.dpo_config import DPOConfig
         from trl.trainer.dpo_trainer import DPOTrainer
 
         trainee = open_trainee(task, lora)
-        order = in_rounds(len(told), steps * rows, task.seed)
-        with calm():
-            trainer = DPOTrainer(
-                model=trainee.model,
-                args=DPOConfig(
-                    **{
-                        **trainee.place,
-                        "output_dir": str(folder / CHECKPOINTS),
-                        "beta": beta,
-                        "max_steps": steps,
-                        "per_device_train_batch_size": batch,
-                        "gradient_accumulation_steps": rows // batch,
-                        "learning_rate": rate,
-                        "logging_steps": 1,
-                        "save_strategy": "steps",
-                        "save_steps": save_every,
-                        "save_total_limit": 2,
-                        "train_sampling_strategy": "sequential",
-                        "disable_tqdm": True,
-                        "gradient_checkpointing": False,
-                        "disable_dropout": True,
-                        "include_num_input_tokens_seen": "non_padding",
-                        "seed": task.seed,
-                        "report_to": reporters(report_to),
-                        **extra,
-                    }
-                ),
-                train_dataset=Dataset.from_list([told[row] for row in order]),
-                processing_class=trainee.tokenizer,
-                peft_config=trainee.adapter,
-            )
-            run(trainer, folder, label="preferring", quiet=quiet)
-            return finish(trainer, folder, METHOD, {})
+        order = in_rounds(len(rows_told), steps * rows, task.seed)
+        shared = shared_settings(
+            folder,
+            task.seed,
+            batch=batch,
+            rows=rows,
+            steps=steps,
+            learning_rate=rate,
+            save_every=save_every,
+            report_to=report_to,
+        )
+        options: dict[str, Any] = {
+            **trainee.place,
+            **shared,
+            "beta": beta,
+            "train_sampling_strategy": "sequential",
+            "gradient_checkpointing": False,
+            "disable_dropout": True,
+            "include_num_input_tokens_seen": "non_padding",
+            **extra,
+        }
+        return DPOTrainer(
+            model=trainee.model,
+            args=DPOConfig(**options),
+            train_dataset=Dataset.from_list([rows_told[row] for row in order]),
+            processing_class=trainee.tokenizer,
+            peft_config=trainee.adapter,
+        )
+
+    return train(folder, told, make, weights={}, quiet=quiet)

@@ -9,20 +9,76 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from valuepalette.folders import replace_file, write_json
+from valuepalette.folders import alone, begin, replace_file, write_json
 from valuepalette.progress import Progress
 from valuepalette.training import METRICS, MODEL, RESULT, Tuned
+from valuepalette.training.trainee import reporters
 
-__all__ = ["calm", "finish", "in_rounds", "run"]
+__all__ = ["calm", "in_rounds", "shared_settings", "train"]
 
-CHECKPOINTS = "checkpoints"
+_FORMAT = 1
+_CHECKPOINTS = "checkpoints"
 _WHOLE = "whole"
+
+
+def train(
+    folder: str | Path,
+    told: Mapping[str, Any],
+    make: Callable[[contextlib.ExitStack], Any],
+    *,
+    weights: Mapping[str, float],
+    quiet: bool,
+) -> Tuned:
+    """The model that is trained in `folder`; one that was killed goes on, and one that has ended is not trained again.
+
+    told     the method, and all that decides what is learned; a folder begun with other entries is refused
+    make     opens what is needed and gives the trainer; what it puts on the stack is closed when training ends
+    weights  λ that it is trained for
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        begin(folder, told, _FORMAT)
+        if (folder / RESULT).is_file():
+            return Tuned.load(folder)
+        with contextlib.ExitStack() as held, calm():
+            trainer = make(held)
+            _run(trainer, folder, label=told["method"], quiet=quiet)
+            return _finish(trainer, folder, told["method"], weights)
+
+
+def shared_settings(
+    folder: str | Path,
+    seed: int,
+    *,
+    batch: int,
+    rows: int,
+    steps: int,
+    learning_rate: float,
+    save_every: int,
+    report_to: Sequence[str] | None,
+) -> dict[str, Any]:
+    """What every trainer is told alike: `rows` in a step, `batch` in memory at a time, a row of metrics each step."""
+    return {
+        "output_dir": str(Path(folder) / _CHECKPOINTS),
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": rows // batch,
+        "max_steps": steps,
+        "learning_rate": learning_rate,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": save_every,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "seed": seed,
+        "report_to": reporters(report_to),
+    }
 
 
 @contextlib.contextmanager
@@ -36,7 +92,7 @@ def calm() -> Iterator[None]:
         yield
 
 
-def run(trainer: Any, folder: Path, *, label: str, quiet: bool) -> None:
+def _run(trainer: Any, folder: Path, *, label: str, quiet: bool) -> None:
     """Trains from the last whole checkpoint of `folder`, or from the start.
 
     A checkpoint counts once a file in it says that it is whole; what a kill left half written is removed. Rows of
@@ -44,7 +100,7 @@ def run(trainer: Any, folder: Path, *, label: str, quiet: bool) -> None:
     """
     from transformers.trainer_callback import PrinterCallback
 
-    last = _last(folder / CHECKPOINTS)
+    last = _last(folder / _CHECKPOINTS)
     done = 0 if last is None else _step(last)
     rows = _rows(folder / METRICS, done)
     before = rows[-1]["seconds"] if rows else 0.0
@@ -55,7 +111,7 @@ def run(trainer: Any, folder: Path, *, label: str, quiet: bool) -> None:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
 
 
-def finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float]) -> Tuned:
+def _finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float]) -> Tuned:
     """Writes the model, and then what says that training has ended; checkpoints are no longer needed."""
     model, beside = folder / MODEL, folder / ".model.part"
     if not model.exists():
@@ -72,7 +128,7 @@ def finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float]
         "seconds": row["seconds"],
     }
     write_json(folder / RESULT, content)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
     return Tuned.load(folder)
 
 
