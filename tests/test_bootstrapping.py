@@ -9,9 +9,9 @@ import pytest
 
 import valuepalette as vp
 from valuepalette.bootstrapping import Ranges, _bounds
-from valuepalette.palette import resolve
 from valuepalette.posing import pose
 from valuepalette.resampling import draw
+from valuepalette.resolving import resolve
 
 INF = np.inf
 

@@ -14,7 +14,7 @@ from problems import groups, many
 from valuepalette import dual
 from valuepalette.certificates import certificate_sentence
 from valuepalette.dual import Status
-from valuepalette.palette import Resolved
+from valuepalette.features import Resolved
 
 INF = np.inf
 NAMES = ("humor", "tone", "care", "length", "wit", "calm")

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from helpers import SHARED, needs_shared
-from valuepalette.palette import Palette, Resolved, parse, quantile, resolve
+from valuepalette.features import Resolved
+from valuepalette.palette import Palette, parse
+from valuepalette.quantities import quantile
+from valuepalette.resolving import resolve
 from valuepalette.tilting import Groups
 
 

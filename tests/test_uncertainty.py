@@ -13,7 +13,8 @@ from oracles import Problem, problem, tilt
 from problems import groups, many, pilot
 from valuepalette import dual
 from valuepalette.judging import Verdict
-from valuepalette.palette import Palette, resolve
+from valuepalette.palette import Palette
+from valuepalette.resolving import resolve
 from valuepalette.tilting import Groups, prompt_support, tilted
 from valuepalette.uncertainty import (
     bound_covariance,

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from valuepalette.adjustment import Adjustment, Limit, greedy, interpolate, nearest
-from valuepalette.palette import Palette, Resolved, positive
+from valuepalette.features import Resolved
+from valuepalette.palette import Palette, positive
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
 from valuepalette.solution import Figures, Solution

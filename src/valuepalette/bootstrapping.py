@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 
 from valuepalette.dual import Status
-from valuepalette.palette import Palette, Quantile
+from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, pose
+from valuepalette.quantities import Quantile
 from valuepalette.resampling import Resamples, draw, resample, resampled_quantiles
 from valuepalette.solution import Figures, Solution
 from valuepalette.solving import solve

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from valuepalette.palette import quantile
+from valuepalette.quantities import quantile
 from valuepalette.tilting import Array, Groups, subset_weights
 
 __all__ = ["Description", "describe"]

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum, evaluate_at, optimise
-from valuepalette.palette import Palette, Resolved, resolve
+from valuepalette.features import Resolved
+from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
+from valuepalette.resolving import resolve
 from valuepalette.tilting import Array, Groups, spread
 
 __all__ = [

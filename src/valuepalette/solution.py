@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from valuepalette.certificates import Choice, choice_among, reported, sentence
 from valuepalette.dual import Certificate, Optimum, Status
+from valuepalette.features import Resolved
 from valuepalette.folders import digest
-from valuepalette.palette import Palette, Resolved
+from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, extrapolated, pose
 from valuepalette.pricing import Sensitivity, price_list

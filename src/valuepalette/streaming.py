@@ -28,8 +28,9 @@ from valuepalette.dual import (
     standardised,
 )
 from valuepalette.feasibility import margin
+from valuepalette.features import Resolved
 from valuepalette.newton import maximise
-from valuepalette.palette import Palette, Resolved
+from valuepalette.palette import Palette
 from valuepalette.pools import Features, Laid, Streamed, support_of
 from valuepalette.posing import Candidates, calibrated, check, check_units, reweighs_prompts
 from valuepalette.shards import Piece, Shards

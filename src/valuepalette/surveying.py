@@ -18,22 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.features import Feature, Resolved, features_of
-from valuepalette.palette import (
-    GRID,
-    Ask,
-    Level,
-    Most,
-    Palette,
-    Quantile,
-    Reach,
-    Scored,
-    Side,
-    Subject,
-    bandwidth,
-    sides,
-    subjects_of,
-)
+from valuepalette.palette import Ask, Palette, Subject
 from valuepalette.pools import Features
+from valuepalette.quantities import Level, Most, Quantile, Reach, Scored, Side, bandwidth
+from valuepalette.resolving import GRID, sides, subjects_of
 from valuepalette.selecting import MARKS, Wanted, quantiles
 from valuepalette.shards import Piece, Shards
 from valuepalette.tilting import Array, Groups
