@@ -31,7 +31,7 @@ COMMANDS = (
 HEAD = """\
 # Commands
 
-<!-- Written by `make docs` from `--help`; edit src/valuepalette/cli.py instead. -->
+<!-- Written by `make docs` from `--help`; edit src/valuepalette/cli/ instead. -->
 
 Each command takes a study, `study.toml` where none is named, or plain files. What takes long can be stopped at any
 time, `kill -9` included, and goes on where it stopped when it is run again. An error is one line on standard error

@@ -15,7 +15,8 @@ import pytest
 
 import test_study
 import valuepalette
-from valuepalette.cli import _palette, main
+from valuepalette.cli import main
+from valuepalette.cli.steps import _palette
 from valuepalette.pilot import Pilot
 from valuepalette.planner import plan
 from valuepalette.solution import Solution
