@@ -88,14 +88,7 @@ def export_sft(
     layout    "trl": prompt and completion (messages where the model has a chat template). "distilabel": instruction,
               generation
     """
-    if solution.candidates is None or solution.candidates != pilot.candidates:
-        held = "prompts with different numbers" if pilot.candidates is None else f"K = {pilot.candidates}"
-        raise ValueError(
-            "solution must be calibrated for the candidates that the pilot holds, so that the level asked is the level "
-            f"learned; the pilot has {held}, the solution is for {solution.candidates!r}"
-        )
-    if solution.certificate is not None:
-        raise ValueError("solution must be of a palette that can be had, got INFEASIBLE")
+    solution.check_learnable(pilot)
     _check(answers=answers, layout=layout)
     pool = _Pool(pilot, solution)
     rng = np.random.default_rng(seed)

@@ -290,6 +290,17 @@ class Solution:
         features = self.resolved.features_of(pilot.array, pilot.values, columns, partial=True)
         return np.where(measured, features, 0.0), measured
 
+    def check_learnable(self, pilot: Pilot) -> None:
+        """Raises ValueError unless what this decoder draws from `pilot` has the levels that were asked."""
+        if self.candidates is None or self.candidates != pilot.candidates:
+            held = "prompts with different numbers" if pilot.candidates is None else f"K = {pilot.candidates}"
+            raise ValueError(
+                "solution must be calibrated for the candidates that the pilot holds, so that the level asked is the level "
+                f"learned; the pilot has {held}, the solution is for {self.candidates!r}"
+            )
+        if self.certificate is not None:
+            raise ValueError("solution must be of a palette that can be had, got INFEASIBLE")
+
     def reward_weights(self, beta: float) -> RewardWeights:
         """What a trainer multiplies each feature by: β·λ, for KL-regularised learning with the coefficient `beta`.
 

@@ -115,14 +115,7 @@ def candidate_weights(pilot: Pilot, solution: Solution) -> Array:
 
     Raises ValueError where the solution is not calibrated for the pilot's K, and where the pilot has no responses.
     """
-    if solution.candidates is None or solution.candidates != pilot.candidates:
-        held = "prompts with different numbers" if pilot.candidates is None else f"K = {pilot.candidates}"
-        raise ValueError(
-            "solution must be calibrated for the candidates that the pilot holds, so that the level asked is the level "
-            f"learned; the pilot has {held}, the solution is for {solution.candidates!r}"
-        )
-    if solution.certificate is not None:
-        raise ValueError("solution must be of a palette that can be had, got INFEASIBLE")
+    solution.check_learnable(pilot)
     if pilot.responses is None:
         raise ValueError("pilot must hold responses to learn from, got none")
     features, measured = solution.features_of(pilot)
