@@ -295,8 +295,8 @@ class Solution:
         if self.candidates is None or self.candidates != pilot.candidates:
             held = "prompts with different numbers" if pilot.candidates is None else f"K = {pilot.candidates}"
             raise ValueError(
-                "solution must be calibrated for the candidates that the pilot holds, so that the level asked is the level "
-                f"learned; the pilot has {held}, the solution is for {self.candidates!r}"
+                "solution must be calibrated for the candidates that the pilot holds, so that the level asked is the "
+                f"level learned; the pilot has {held}, the solution is for {self.candidates!r}"
             )
         if self.certificate is not None:
             raise ValueError("solution must be of a palette that can be had, got INFEASIBLE")
