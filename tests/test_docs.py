@@ -353,6 +353,21 @@ def test_the_site_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path) -> N
         assert re.findall(loaded, page.read_text(encoding="utf-8")) == []
 
 
+def test_the_recording_shows_every_line_of_the_demo_and_stops_at_each_part() -> None:
+    recording = script("recording")
+    printed = recording.RECORDED.read_text(encoding="utf-8")
+    drawn = recording.PICTURE.read_text(encoding="utf-8")
+    assert drawn == recording.drawn(printed), "run `make docs`"
+    texts = list(ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text"))
+    assert [text.text for text in texts[1:]] == [line for line in printed.splitlines() if line.strip()]
+    starts = [float(text.get("y", 0)) for text in texts if re.match(r"\d\. ", text.text or "")]
+    stops = [int(stop) for stop in re.findall(r"translateY\(-?(\d+)px\)", drawn)]
+    assert len(starts) == 8
+    assert len(stops) == 9
+    height = recording.ROWS * recording.LINE
+    assert all(0 <= start - stop < height for start, stop in zip(starts, stops[1:], strict=True))
+
+
 @pytest.fixture(scope="module")
 def picture() -> ModuleType:
     return script("picture")
