@@ -13,7 +13,7 @@ demo: .venv/demo
 test: lint test-core .venv/dev
 	$(PYTEST) -m "not slow"
 
-test-all: lint test-core .venv/dev
+test-all: lint test-core .venv/dev .venv/harness
 	$(PYTEST)
 
 # The mathematics installs and tests alone: NumPy, SciPy, PyArrow and the CLI library.
@@ -52,6 +52,10 @@ setup: .venv/dev
 
 .venv/dev: pyproject.toml constraints.txt weights.txt .venv/demo
 	$(PIP) install -c constraints.txt -e ".[demo,train]" --group dev
+	@touch $@
+
+.venv/harness: pyproject.toml .venv/dev
+	$(PIP) install -c constraints.txt --group harness
 	@touch $@
 
 .venv-core/made: pyproject.toml
