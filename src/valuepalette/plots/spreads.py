@@ -1,0 +1,136 @@
+"""How answers are spread in one value, before and after (paper, Figure 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from valuepalette.plots.style import SMALL, axes, drawn, inks
+from valuepalette.tabulating import decimals, number
+from valuepalette.tilting import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["distribution"]
+
+FEW = 12
+"""So many different numbers at most are drawn one by one."""
+
+
+@drawn
+def distribution(
+    before: ArrayLike,
+    after: ArrayLike,
+    *,
+    name: str,
+    weights: ArrayLike | None = None,
+    asked: float | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """How answers are spread in one value before and after, their means marked (paper, Figure 3).
+
+    before   (n,) the value of answers of the base model
+    after    (l,) of answers afterwards; or the same ones, weighed anew
+    weights  (l,) of `after`, of any sum; None weighs all alike
+    asked    the level that was asked, dotted
+
+    Heights are shares of answers. Few different numbers stand side by side as bars; others are counted in common
+    intervals, the outermost of which also hold what lies beyond, at most 0.1 % on either side.
+    """
+    first, then = _numbers("before", before), _numbers("after", after)
+    share = np.ones(len(then)) if weights is None else np.asarray(weights, float)
+    if share.shape != then.shape or not np.isfinite(share).all() or (share < 0).any() or not share.sum() > 0:
+        raise ValueError(
+            f"weights must be one number, 0 or more, for each of the {len(then)} of after, not all 0; got shape "
+            f"{share.shape}"
+        )
+    share = share / share.sum()
+    from matplotlib.ticker import PercentFormatter
+
+    figure, on = axes(ax, (4.6, 3.2))
+    colours = inks()
+    samples = (first, np.full(len(first), 1 / len(first))), (then, share)
+    values = np.unique(np.concatenate([first, then]))
+    grey, blue = colours.muted, colours.of(0)
+    if len(values) <= FEW:
+        step = np.diff(values).min() if len(values) > 1 else 1.0
+        heights = [[by[sample == value].sum() for value in values] for sample, by in samples]
+        on.bar(values - 0.2 * step, heights[0], 0.36 * step, color=grey, alpha=0.35, label="before")
+        on.bar(values + 0.2 * step, heights[1], 0.36 * step, fc="none", ec=blue, lw=1.8, label="after")
+        on.set_xlim(values[0] - 0.8 * step, values[-1] + 0.8 * step)
+        if all(float(value).is_integer() for value in values):
+            on.set_xticks(values)
+    else:
+        edges = _edges(first, then, share)
+        low, high = np.nextafter(edges[0], np.inf), np.nextafter(edges[-1], -np.inf)
+        counts = [np.histogram(np.clip(sample, low, high), edges, weights=by)[0] for sample, by in samples]
+        on.stairs(counts[0], edges, fill=True, color=grey, alpha=0.35, lw=0, label="before")
+        on.stairs(counts[1], edges, color=blue, lw=1.8, label="after")
+    on.set_ylim(0, on.get_ylim()[1] * 1.22)
+    means = float(first.mean()), float(share @ then)
+    if asked is not None:
+        on.axvline(
+            asked,
+            ymax=0.84,
+            color=colours.ink,
+            lw=1.4,
+            ls=(0, (1, 1.5)),
+            label=f"asked {_told(asked, first)}",
+        )
+    _means(on, means, [_told(mean, first) for mean in means])
+    on.set_xlabel(name)
+    on.set_ylabel("share of answers")
+    on.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    on.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, handlelength=1.6, columnspacing=1.4)
+    return figure
+
+
+def _numbers(name: str, sample: ArrayLike) -> Array:
+    array = np.asarray(sample, float)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be one finite number or more in a row, got shape {array.shape}")
+    return array
+
+
+def _told(level: float, sample: Array) -> str:
+    spread = float(sample.std())
+    return number(level, decimals(spread / 20, level=level) if spread else decimals(level=level))
+
+
+def _edges(first: Array, then: Array, share: Array) -> Array:
+    """Common intervals by the rule of Freedman and Diaconis, 12 to 40; means and the middle 99.8 % lie inside."""
+    both = np.concatenate([first, then[share > 0]])
+    low, high = np.quantile(both, [0.001, 0.999])
+    if both.max() - both.min() <= 2 * (high - low):
+        low, high = both.min(), both.max()
+    low, high = min(low, first.mean(), share @ then), max(high, first.mean(), share @ then)
+    if low == high:
+        low, high = both.min(), both.max()
+    quarter, three = np.quantile(first, [0.25, 0.75])
+    width = 2 * (three - quarter) * len(first) ** (-1 / 3)
+    bins = 40 if width <= 0 else int(np.clip(np.ceil((high - low) / width), 12, 40))
+    return np.linspace(low, high, bins + 1)
+
+
+def _means(on: Any, means: tuple[float, float], told: list[str]) -> None:
+    """A line and a number for each mean, the two numbers to either side so that they never meet."""
+    colours = inks()
+    leftmost = int(means[1] < means[0])
+    for i, (mean, text) in enumerate(zip(means, told, strict=True)):
+        colour = (colours.muted, colours.of(0))[i]
+        on.axvline(mean, ymax=0.86, color=colour, lw=1.4, ls=("--", "-")[i])
+        left = i == leftmost
+        on.annotate(
+            f"mean {text}",
+            (mean, 0.88),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if left else 3, 0),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=SMALL,
+            color=colour,
+        )
