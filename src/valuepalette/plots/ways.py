@@ -67,7 +67,7 @@ def by_candidates(
             some = sorted(decoded)
             rows = [decoded[k][name] for k in some]
             on.errorbar(
-                [k * 1.04 for k in some],
+                [k * (1.06 + 0.05 * number) for k in some],
                 [row.gain / unit for row in rows],
                 yerr=[z * row.gain_se / unit for row in rows],
                 ls="",
@@ -89,7 +89,7 @@ def by_candidates(
     on.set_xscale("log", base=2)
     on.set_xticks(ks, [str(k) for k in ks])
     on.minorticks_off()
-    on.set_xlim(ks[0] / 1.12, ks[-1] * 1.12)
+    on.set_xlim(ks[0] / 1.12, ks[-1] * (1.16 + 0.05 * len(named) if decoded else 1.12))
     on.axhline(0, color=colours.muted, lw=0.8, zorder=0)
     on.grid(axis="y")
     on.set_xlabel("candidates k")
