@@ -91,15 +91,16 @@ def growth(
         raise ValueError("measured must hold at least one series, got none")
     figure, on = axes(ax, (5.4, 3.6))
     colours = inks()
-    for number_, (name, pairs) in enumerate(measured.items()):
+    for place, (name, pairs) in enumerate(measured.items()):
         x, y = np.array(sorted(pairs), float).T
-        on.plot(x, y[-1] * x / x[-1], color=colours.muted, lw=0.9, ls=(0, (4, 2)), zorder=1)
+        straight = "in proportion" if not place else None
+        on.plot(x, y[-1] * x / x[-1], color=colours.muted, lw=0.9, ls=(0, (4, 2)), zorder=1, label=straight)
         on.plot(
             x,
             y,
-            color=colours.of(number_),
-            marker=MARKERS[number_ % len(MARKERS)],
-            ls=DASHES[number_ % len(DASHES)],
+            color=colours.of(place),
+            marker=MARKERS[place % len(MARKERS)],
+            ls=DASHES[place % len(DASHES)],
             ms=6,
             mec=colours.ground,
             mew=0.8,
@@ -118,8 +119,7 @@ def growth(
     on.grid(axis="y")
     on.set_xlabel(size)
     on.set_ylabel(cost)
-    if len(measured) > 1:
-        on.legend(loc="upper left")
+    on.legend(loc="upper left")
     return figure
 
 
