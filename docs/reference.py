@@ -21,6 +21,7 @@ GROUPS = {
     "Pilots": "Pilot read_prompts example_pilot open_shards ParquetShards on_ray RayShards",
     "Asking and solving": "Palette solve Solution Status Infeasible levels reach",
     "When it cannot be had, and how many candidates": "adjust Adjusted plan Plan solve_sequentially Ascent",
+    "What can be had, and which weights do": "region Region cloud Cloud landscape Landscape",
     "What it costs, and how sure it is": "Sensitivity Price robustness Robustness bootstrap Bootstrap crossfit "
     "CrossFit sample_size SampleSize",
     "Models": "open_engine Engine Prompt Message Sampling Candidate",

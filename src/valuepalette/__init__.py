@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from valuepalette.adjusting import Adjusted, adjust
     from valuepalette.attainment import Evaluation
     from valuepalette.bootstrapping import Bootstrap, bootstrap
+    from valuepalette.clouds import Cloud, cloud
     from valuepalette.collecting import sample, score
     from valuepalette.crossfitting import CrossFit, crossfit
     from valuepalette.decoding import Answers, Decoder, choose
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from valuepalette.evaluation import evaluate
     from valuepalette.example import example_pilot
     from valuepalette.exporting import export_pairs, export_sft, write_rows
+    from valuepalette.landscapes import Landscape, landscape
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
     from valuepalette.planner import plan
     from valuepalette.plans import Plan
     from valuepalette.pricing import Price, Sensitivity
+    from valuepalette.regions import Region, region
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.learned import Learned
     from valuepalette.rewards.learning.heads import train_head
@@ -58,12 +61,14 @@ __all__ = [
     "Ascent",
     "Bootstrap",
     "Candidate",
+    "Cloud",
     "Column",
     "CrossFit",
     "Decoder",
     "Engine",
     "Evaluation",
     "Infeasible",
+    "Landscape",
     "Learned",
     "Message",
     "Palette",
@@ -73,6 +78,7 @@ __all__ = [
     "Price",
     "Prompt",
     "RayShards",
+    "Region",
     "Reward",
     "RewardWeights",
     "Robustness",
@@ -88,6 +94,7 @@ __all__ = [
     "adjust",
     "bootstrap",
     "choose",
+    "cloud",
     "corrected",
     "crossfit",
     "distill",
@@ -96,6 +103,7 @@ __all__ = [
     "export_pairs",
     "export_sft",
     "finetune",
+    "landscape",
     "levels",
     "on_ray",
     "open_engine",
@@ -104,6 +112,7 @@ __all__ = [
     "plan",
     "reach",
     "read_prompts",
+    "region",
     "robustness",
     "sample",
     "sample_size",
@@ -119,6 +128,7 @@ _MODULES = {
     "adjusting": ("Adjusted", "adjust"),
     "attainment": ("Evaluation",),
     "bootstrapping": ("Bootstrap", "bootstrap"),
+    "clouds": ("Cloud", "cloud"),
     "collecting": ("sample", "score"),
     "crossfitting": ("CrossFit", "crossfit"),
     "decoding": ("Answers", "Decoder", "choose"),
@@ -129,12 +139,14 @@ _MODULES = {
     "evaluation": ("evaluate",),
     "example": ("example_pilot",),
     "exporting": ("export_pairs", "export_sft", "write_rows"),
+    "landscapes": ("Landscape", "landscape"),
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
     "planner": ("plan",),
     "plans": ("Plan",),
     "pricing": ("Price", "Sensitivity"),
+    "regions": ("Region", "region"),
     "rewards": ("Column", "Reward"),
     "rewards.learned": ("Learned",),
     "rewards.learning.heads": ("train_head",),

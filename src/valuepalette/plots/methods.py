@@ -1,19 +1,16 @@
-"""Figures, a function each: they take results, draw on an axes of their own or a given one, and return the figure.
-
-Colours can be told apart by the colour-blind and in grey, where markers differ as well. Nothing is saved or shown.
-"""
+"""How methods compare, and what over-optimisation does (paper, Figure 7)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from valuepalette.attainment import Measured
 from valuepalette.comparing import Comparison
+from valuepalette.plots.style import MARKERS, axes, drawn, inks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,11 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison", "overoptimisation"]
 
-# Okabe and Ito's, darkest first.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C8C8C")
-MARKERS = "osD^vP*XhdpH"
 
-
+@drawn
 def comparison(
     compared: Comparison,
     values: Sequence[str] | None = None,
@@ -42,34 +36,43 @@ def comparison(
     by the median run's 95 % interval. A cross marks what the palette asks.
     """
     first, second = _two(compared, values)
-    figure, ax = _axes(ax)
+    figure, on = axes(ax)
+    colours = inks()
     start = 0.0 if by == "level" else 0.5
     bands = [_band(compared, value, by) for value in (first, second)]
-    ax.axvspan(start - bands[0], start + bands[0], color="#8C8C8C", alpha=0.2, lw=0)
-    ax.axhspan(start - bands[1], start + bands[1], color="#8C8C8C", alpha=0.2, lw=0)
-    ax.axvline(start, color="#8C8C8C", lw=0.8)
-    ax.axhline(start, color="#8C8C8C", lw=0.8)
+    on.axvspan(start - bands[0], start + bands[0], color=colours.muted, alpha=0.2, lw=0)
+    on.axhspan(start - bands[1], start + bands[1], color=colours.muted, alpha=0.2, lw=0)
+    on.axvline(start, color=colours.muted, lw=0.8)
+    on.axhline(start, color=colours.muted, lw=0.8)
     for number, method in enumerate(compared.methods):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        colour, marker = colours.of(number), MARKERS[number % len(MARKERS)]
         at = np.array(
             [[_place(run.evaluation[value], by) for value in (first, second)] for run in compared.of(method)]
         )
         if len(at) > 1:
-            ax.scatter(*at.T, s=20, color=colour, marker=marker, alpha=0.6, lw=0)
-        ax.scatter(
-            *at.mean(axis=0), s=90, color=colour, marker=marker, ec="white", lw=0.8, label=method, zorder=3
+            on.scatter(*at.T, s=20, color=colour, marker=marker, alpha=0.6, lw=0)
+        on.scatter(
+            *at.mean(axis=0),
+            s=90,
+            color=colour,
+            marker=marker,
+            ec=colours.ground,
+            lw=0.8,
+            label=method,
+            zorder=3,
         )
     if by == "level":
         asked = [compared.runs[0].evaluation[value].to_gain for value in (first, second)]
         if np.isfinite(asked).all():
-            ax.scatter(*asked, s=110, color=COLOURS[2], marker="x", lw=2, label="asked", zorder=4)
+            on.scatter(*asked, s=110, color=colours.ink, marker="x", lw=2, label="asked", zorder=4)
     what = "gain over the base model" if by == "level" else "win rate against the base model"
-    ax.set_xlabel(f"{first}: {what}")
-    ax.set_ylabel(f"{second}: {what}")
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    on.set_xlabel(f"{first}: {what}")
+    on.set_ylabel(f"{second}: {what}")
+    on.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
 
+@drawn
 def overoptimisation(
     compared: Comparison, values: Sequence[str] | None = None, *, ax: Axes | None = None
 ) -> Figure:
@@ -82,45 +85,32 @@ def overoptimisation(
     """
     if not compared.curve:
         raise ValueError("compared must have a curve, which a palette of plain values has; got none")
-    figure, ax = _axes(ax)
+    figure, on = axes(ax)
+    colours = inks()
     kl = [point.kl for point in compared.curve]
     named = list(values or (*compared.values, *compared.checks))
     for number, name in enumerate(named):
         gains = np.array([point.gains[name] for point in compared.curve])
         most = np.abs(gains).max() or 1.0
-        ax.plot(
+        on.plot(
             kl,
             gains / most,
-            color=COLOURS[number % len(COLOURS)],
+            color=colours.of(number),
             marker=MARKERS[number % len(MARKERS)],
             ms=4,
             ls="--" if name in compared.checks else "-",
             label=f"{name} (a check)" if name in compared.checks else name,
         )
     own = next(point.kl for point in compared.curve if point.scale == 1.0)
-    ax.axvline(own, color="#8C8C8C", lw=0.8)
-    ax.annotate(
-        "the palette", (own, ax.get_ylim()[0]), xytext=(4, 4), textcoords="offset points", fontsize="small"
+    on.axvline(own, color=colours.muted, lw=0.8)
+    on.annotate(
+        "the palette", (own, on.get_ylim()[0]), xytext=(4, 4), textcoords="offset points", fontsize="small"
     )
-    ax.axhline(0, color="#8C8C8C", lw=0.8)
-    ax.set_xlabel("KL from the base model, nats")
-    ax.set_ylabel("gain, as a share of the value's largest")
-    ax.legend(frameon=False, fontsize="small", loc="best")
+    on.axhline(0, color=colours.muted, lw=0.8)
+    on.set_xlabel("KL from the base model, nats")
+    on.set_ylabel("gain, as a share of the value's largest")
+    on.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
-
-
-def _axes(ax: Axes | None) -> tuple[Figure, Axes]:
-    if ax is not None:
-        found: Any = ax.figure
-        return found, ax
-    if find_spec("matplotlib") is None:
-        raise ModuleNotFoundError(
-            'figures need matplotlib: pip install "valuepalette[plots]"', name="matplotlib"
-        )
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    return figure, figure.add_subplot()
 
 
 def _two(compared: Comparison, values: Sequence[str] | None) -> tuple[str, str]:
