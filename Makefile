@@ -32,7 +32,7 @@ bench: .venv/dev
 
 docs: .venv/dev
 	$(BIN)/python docs/generate.py
-	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/asked_and_got.py
 	$(BIN)/python docs/pictures.py
 	$(BIN)/python docs/recording.py
 	$(BIN)/zensical build --strict --clean

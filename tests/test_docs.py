@@ -370,7 +370,7 @@ def test_the_recording_shows_every_line_of_the_demo_and_stops_at_each_part() -> 
 
 @pytest.fixture(scope="module")
 def picture() -> ModuleType:
-    return script("picture")
+    return script("asked_and_got")
 
 
 def test_the_picture_is_drawn_from_its_figures(picture: ModuleType) -> None:

@@ -1,7 +1,7 @@
 """Draws docs/images/asked-and-got.svg: what a palette asked, and what was got on unseen prompts.
 
-    python docs/picture.py RUN PALETTE    takes the figures from a run's folder and keeps them beside the picture
-    python docs/picture.py                draws from the figures kept
+    python docs/asked_and_got.py RUN PALETTE    takes the figures from a run's folder and keeps them beside the picture
+    python docs/asked_and_got.py                draws from the figures kept
 
 Every number comes from the solution, the evaluation and the candidates of the run; nothing is typed in. Beside the
 palette stand two things one would do without it, on the same candidates: a weight for each value that is one over its
