@@ -25,6 +25,7 @@ CORE = (
     "palette",
     "features",
     "uncertainty",
+    "anytime",
     "judging",
     # the pilot
     "prompts",
