@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
 
@@ -42,21 +40,15 @@ def levels_asked(solution: Solution) -> Palette:
     entries: dict[str, list[str]] = {}
     cohorts: dict[str, dict[str, list[str]]] = {}
     for spec, low, high in zip(solution.resolved.specs, solution.lower, solution.upper, strict=True):
-        of = entries if spec.cohort is None else cohorts.setdefault("=".join(spec.cohort), {})
-        own = of.setdefault(spec.value, [])
         tail = "" if spec.tail is None else f"P({spec.tail[0]} {spec.tail[1]!r}) "
-        if spec.tail is not None:  # a share a rounding error beyond its ends is no share
+        if tail:  # a share a rounding error beyond its ends is no share
             low, high = (min(max(end, 0.0), 1.0) if np.isfinite(end) else end for end in (low, high))
         ends = [("==", low)] if low == high and not tail else [(">=", low), ("<=", high)]
-        own += [f"{tail}{sign} {float(end)!r}" for sign, end in ends if np.isfinite(end)]
-    named = {value: texts or "free" for value, texts in entries.items()}
-    return Palette(
-        named, cohorts={cohort: _asking(inner) for cohort, inner in cohorts.items() if _asking(inner)}
-    )
-
-
-def _asking(inner: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    return {value: texts for value, texts in inner.items() if texts}
+        if texts := [f"{tail}{sign} {float(end)!r}" for sign, end in ends if np.isfinite(end)]:
+            of = entries if spec.cohort is None else cohorts.setdefault("=".join(spec.cohort), {})
+            of.setdefault(spec.value, []).extend(texts)
+    free = {} if entries or cohorts else {spec.value: "free" for spec in solution.resolved.specs}
+    return Palette(entries or free, cohorts=cohorts)
 
 
 def renew(pilot: Pilot, solution: Solution) -> Solution:
