@@ -171,6 +171,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "canary": _seconds(),
         "canary_tolerance": _number("a positive number", lambda given: 0 < given < float("inf")),
         "log_texts": _truth(),
+        "solutions": _Key(
+            "a table of palettes and files",
+            lambda given: isinstance(given, dict) and _is_texts([*given.values()]),
+        ),
         "floors": _Key("a table of values and what is asked of them", lambda given: isinstance(given, dict)),
     },
     "monitor": {

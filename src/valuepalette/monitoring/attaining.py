@@ -83,10 +83,11 @@ class Attaining:
         )
 
     def targets(self) -> tuple[Target, ...]:
-        """How each stands: those that are asked first."""
+        """How each stands, those that are asked first; what is free and was never measured is left out."""
         whole = {"level": self._levels.whole, "gain": self._gains.whole, "drawn": self._drawn.whole}
         lately = {"level": self._levels.lately, "gain": self._gains.lately}
-        found = [self._target(i, whole, lately) for i in range(len(self._asked))]
+        told = np.flatnonzero(self._asked | (whole["level"].count > 0))
+        found = [self._target(int(i), whole, lately) for i in told]
         return tuple(sorted(found, key=lambda target: target.verdict is None))
 
     def _target(self, i: int, whole: dict[str, Interval], lately: dict[str, Interval]) -> Target:

@@ -11,7 +11,7 @@ from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
 
-__all__ = ["as_pilot", "levels_asked", "renew"]
+__all__ = ["as_pilot", "levels_asked", "place_of", "renew"]
 
 
 def as_pilot(traffic: Pilot) -> Pilot:

@@ -66,6 +66,7 @@ class Gateway:
     candidates  k; the pilot's where None
     sampling    the settings of the model; the pilot's where None
     checks      values of the pilot that are second opinions: not scored here, never asked of
+    solutions   of some of the palettes, found elsewhere, such as on traffic; they are served as they are
     on_served   is told of each group of k scored candidates; an error of it is logged and costs no answer
 
     Raises ValueError in one line where model, settings or rewards differ from the pilot's (policy `mismatch`), where
@@ -87,6 +88,7 @@ class Gateway:
         weighting: str = "prompts",
         seed: int = 0,
         checks: Collection[str] = (),
+        solutions: Mapping[str, Solution] | None = None,
         on_served: Callable[[Served], object] | None = None,
     ) -> None:
         self.pilot, self.policies = pilot, policies or Policies()
@@ -107,6 +109,7 @@ class Gateway:
             policies=self.policies,
             weighting=weighting,
             seed=seed,
+            solutions=solutions,
         )
         self.canary = Canary(
             pilot, self.scorer, every=self.policies.canary, tolerance=self.policies.canary_tolerance

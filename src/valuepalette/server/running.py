@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from valuepalette.server.policies import Policies
+from valuepalette.solution import Solution
 from valuepalette.study import Study
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["KEY", "check_installed", "opened", "recording", "serve"]
 KEY = "VALUEPALETTE_KEY"
 """The variable of the environment that holds the bearer key, unless a study names another."""
 
-_PLACES = ("name", "host", "port", "key", "candidates", "floors")
+_PLACES = ("name", "host", "port", "key", "candidates", "floors", "solutions")
 
 
 def check_installed() -> None:
@@ -69,6 +70,10 @@ def opened(study: Study, on_served: Callable[[Served], object] | None = None) ->
             weighting=settings.solve.get("weighting", "prompts"),
             seed=settings.seed,
             checks=checks,
+            solutions={
+                name: Solution.load(settings.path.parent / path)
+                for name, path in told.get("solutions", {}).items()
+            },
             on_served=on_served,
         )
         if settings.monitor.get("record") or settings.monitor.get("watch"):
