@@ -26,6 +26,7 @@ CORE = (
     "features",
     "uncertainty",
     "anytime",
+    "conformal",
     "judging",
     # the pilot
     "prompts",

@@ -15,6 +15,7 @@ from valuepalette.evaluation import evaluate
 from valuepalette.judging import Verdict
 from valuepalette.monitoring import Move, Watch, monitor
 from valuepalette.monitoring.attaining import Attaining
+from valuepalette.monitoring.betting import bets
 from valuepalette.monitoring.drifting import Drifting
 from valuepalette.monitoring.renewing import as_pilot as merged
 from valuepalette.monitoring.renewing import levels_asked
@@ -123,6 +124,22 @@ def test_a_reward_that_broke_is_found_while_the_base_is_still(pilot: Pilot, solu
     assert not found.well
 
 
+def test_a_spread_that_changed_is_found_where_the_mean_is_still(pilot: Pilot, solution: Solution) -> None:
+    """As of a model that is sampled colder: every prompt's candidates are more alike about the same mean."""
+    rng = np.random.default_rng(21)
+    warm, still = draw(rng, 1000), draw(rng, 1000)
+    means = np.repeat(warm.reshape(1000, K, 3).mean(axis=1), K, axis=0)
+    cold = means + 0.7 * (warm - means)
+    found = monitor(traffic(rows(rng, cold, solution), solution), pilot, renewing=False)
+    assert not found.moved
+    assert {(bet.name, bet.what) for bet in found.changed} == {(name, "spread") for name in VALUES}
+    assert all(bet.at is not None and bet.at < 800 for bet in found.changed)
+    assert "the spread of humor within a prompt is not the pilot's" in str(found)
+    same = monitor(traffic(rows(rng, still, solution), solution), pilot, renewing=False)
+    assert len(same.bets) == 6
+    assert not same.changed
+
+
 def _false_alarms(runs: int, looks: int, every: int) -> tuple[int, int]:
     """Runs with a false verdict on the targets, on the base, with a pilot of its own each, 300 prompts."""
     truth = as_pilot(draw(np.random.default_rng(99), 40_000))
@@ -147,6 +164,16 @@ def _false_alarms(runs: int, looks: int, every: int) -> tuple[int, int]:
                 wrong |= target.verdict is Verdict.MET and had[target.name] < line - slack
         targets, base = targets + wrong, base + moved
     return targets, base
+
+
+def test_bets_are_won_falsely_as_rarely_as_stated() -> None:
+    """Six bets on 500 requests that are like the pilot's 200 prompts: 5 % of runs at most."""
+    won = 0
+    for seed in range(60):
+        rng = np.random.default_rng([11, seed])
+        small, served = as_pilot(draw(rng, 200)), as_pilot(draw(rng, 500))
+        won += any(bet.at is not None for bet in bets(small, served, np.arange(500), VALUES, 0.95))
+    assert won <= _allowed(60)
 
 
 def _allowed(runs: int) -> float:

@@ -2,7 +2,8 @@
 
 rows       served candidates as arrays; a request counts once
 attaining  is every target still met
-drifting   has the base distribution moved
+drifting   has the mean of the base distribution moved
+betting    or anything else of it
 renewing   what would today's λ be
 reporting  what was found, as numbers, JSON and tables
 watching   all of it together, as traffic comes or from its files
@@ -10,7 +11,7 @@ watching   all of it together, as traffic comes or from its files
 
 from __future__ import annotations
 
-from valuepalette.monitoring.reporting import Monitoring, Move, Served, Shift, Target
+from valuepalette.monitoring.reporting import Bet, Monitoring, Move, Served, Shift, Target
 from valuepalette.monitoring.watching import Watch, monitor
 
-__all__ = ["Monitoring", "Move", "Served", "Shift", "Target", "Watch", "monitor"]
+__all__ = ["Bet", "Monitoring", "Move", "Served", "Shift", "Target", "Watch", "monitor"]

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from valuepalette.judging import Verdict
 from valuepalette.solution import Solution
-from valuepalette.tabulating import bounds, decimals, number, table, with_error
+from valuepalette.tabulating import bounds, cut, decimals, number, table, with_error
 
-__all__ = ["Monitoring", "Move", "Served", "Shift", "Target"]
+__all__ = ["Bet", "Monitoring", "Move", "Served", "Shift", "Target"]
 
 
 class Move(Enum):
@@ -110,6 +110,22 @@ class Shift:
 
 
 @dataclass(frozen=True)
+class Bet:
+    """Evidence that the candidates of requests are not those of the pilot's prompts, in one respect.
+
+    what      "mean" or "spread" of a prompt's candidates
+    evidence  the most that a stake has become, as a power of ten; `needed` is what counts
+    at        the request with which it first did; None where it never has
+    """
+
+    name: str
+    what: str
+    evidence: float
+    needed: float
+    at: int | None
+
+
+@dataclass(frozen=True)
 class Monitoring:
     """What served traffic says; `str()` is the tables.
 
@@ -132,6 +148,12 @@ class Monitoring:
     confidence: float
     tolerance: float
     window: int
+    bets: tuple[Bet, ...] = ()
+
+    @property
+    def changed(self) -> tuple[Bet, ...]:
+        """The bets that were won: in this the candidates are not the pilot's, by however little."""
+        return tuple(bet for bet in self.bets if bet.at is not None)
 
     @property
     def well(self) -> bool:
@@ -151,7 +173,7 @@ class Monitoring:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON without nan: a number that is not to be had, and an end that is open, is null."""
-        told = {name: entry for name, entry in vars(self).items() if name not in ("served", "drift")}
+        told = {name: entry for name, entry in vars(self).items() if name not in ("served", "drift", "bets")}
         return {
             "valuepalette": "monitoring",
             **told,
@@ -169,6 +191,7 @@ class Monitoring:
                 for each in self.served
             ],
             "drift": [_plain(asdict(shift)) for shift in self.drift],
+            "bets": [_plain(asdict(bet)) for bet in self.bets],
         }
 
     def __str__(self) -> str:
@@ -200,6 +223,11 @@ def _text(found: Monitoring) -> Iterator[str]:
         [_shifted(shift) for shift in found.drift],
         left=(0, 5),
     )
+    for bet in found.changed:
+        yield (
+            f"the {bet.what} of {cut(bet.name, 30)} within a prompt is not the pilot's: odds of 1 to 10^"
+            f"{bet.evidence:.1f}, enough by request {bet.at:,}"
+        )
     yield ""
     yield (
         f"± holds at all times at once: with {found.confidence:.3g} confidence no verdict of a palette, and none of "

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from valuepalette.dual import Status
 from valuepalette.monitoring.attaining import Attaining
+from valuepalette.monitoring.betting import bets
 from valuepalette.monitoring.drifting import Drifting
 from valuepalette.monitoring.renewing import as_pilot, place_of, renew
 from valuepalette.monitoring.reporting import Monitoring, Served
@@ -84,16 +86,11 @@ class Watch:
 
     def add_pilot(self, traffic: Pilot, solutions: Mapping[str, Solution]) -> None:
         """The same of recorded traffic."""
-        times = np.asarray(traffic.table["time"].cast(pa.int64()))[traffic.order[traffic.starts[:-1]]]
+        times = _times(traffic)
         aligned = np.asarray(traffic.column("aligned"), bool)
         requests = traffic.column("request").astype(str)
         self.unaligned += len(np.unique(requests[~aligned]))
-        # By time; groups of a request together, though another's come in between.
-        _, codes = np.unique(requests, return_inverse=True)
-        began = np.full(codes.max() + 1, np.iinfo(np.int64).max)
-        np.minimum.at(began, codes, times)
-        order = np.lexsort((times, codes, began[codes]))
-        order = order[aligned[order]]
+        order = in_order(traffic)
         if not len(order):
             return
         self.drift.add(Rows.of_pilot(traffic, order))
@@ -120,9 +117,10 @@ class Watch:
 
     def report(self) -> Monitoring:
         """How things stand, without today's weights."""
+        # Of several solutions of one palette, the latest first.
         served = [
             Served(palette, key, int(watched.solution.candidates or 0), watched.requests, watched.targets())  # pyright: ignore[reportArgumentType]
-            for (palette, key), watched in self.targets.items()
+            for (palette, key), watched in reversed(self.targets.items())
         ]
         return Monitoring(
             served=tuple(sorted(served, key=lambda each: (each.palette, each.candidates))),
@@ -135,6 +133,21 @@ class Watch:
             last=_iso(self.last),
             **self.settings,
         )
+
+
+def in_order(traffic: Pilot) -> NDArray[np.intp]:
+    """The aligned groups by time; those of a request together, though another's came in between."""
+    times = _times(traffic)
+    _, codes = np.unique(traffic.column("request").astype(str), return_inverse=True)
+    began = np.full(codes.max() + 1, np.iinfo(np.int64).max)
+    np.minimum.at(began, codes, times)
+    order = np.lexsort((times, codes, began[codes]))
+    return order[np.asarray(traffic.column("aligned"), bool)[order]]
+
+
+def _times(traffic: Pilot) -> NDArray[np.int64]:
+    """When each group was served, in microseconds since 1970."""
+    return np.asarray(traffic.table["time"].cast(pa.int64()))[traffic.order[traffic.starts[:-1]]]
 
 
 def monitor(
@@ -160,10 +173,14 @@ def monitor(
         pilot, served.values, confidence=confidence, tolerance=tolerance, window=window, weighting=weighting
     )
     watch.add_pilot(served, traffic.solutions)
-    found = watch.report()
-    aligned = np.asarray(served.column("aligned"), bool)
-    if not renewing or not aligned.any():
+    order = in_order(served)
+    _, first = np.unique(served.column("request").astype(str)[order], return_index=True)
+    found = replace(
+        watch.report(), bets=bets(pilot, served, order[np.sort(first)], served.values, confidence)
+    )
+    if not renewing or not len(order):
         return found
+    aligned = np.asarray(served.column("aligned"), bool)
     candidates = as_pilot(served.select(aligned[served.prompt_index]))
     return replace(
         found,
