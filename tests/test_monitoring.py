@@ -22,7 +22,6 @@ from valuepalette.monitoring.renewing import levels_asked
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
-from valuepalette.traffic import Traffic
 
 PALETTE = {"humor": "+0.4", "tone": "base-0.05", "safety": ">= 0.6"}
 SETTINGS = {"confidence": 0.95, "tolerance": 0.1, "window": 1000}
@@ -312,16 +311,6 @@ def test_the_text_and_the_json(pilot: Pilot, solution: Solution) -> None:
     assert told["served"][0]["targets"][0]["verdict"] == "MET"
     assert told["drift"][0]["verdict"] in ("STEADY", "UNDECIDED")
     assert told["well"] is True
-
-
-def test_since(pilot: Pilot, solution: Solution) -> None:
-    rng = np.random.default_rng(13)
-    served = traffic(rows(rng, draw(rng, 300), solution), solution)
-    late = served.since(1_790_000_200)
-    assert isinstance(late, Traffic)
-    assert late.pilot.prompts == 100
-    with pytest.raises(ValueError, match="since must leave some traffic"):
-        served.since(1_800_000_000)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from valuepalette.evaluation import evaluate
     from valuepalette.example import example_pilot
     from valuepalette.exporting import export_pairs, export_sft, write_rows
+    from valuepalette.monitoring import Monitoring, monitor
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from valuepalette.solution import Infeasible, Solution
     from valuepalette.solving import levels, reach, solve
     from valuepalette.study import Study
+    from valuepalette.traffic import Traffic
     from valuepalette.trainers import RewardWeights
     from valuepalette.training import Task, Tuned
     from valuepalette.training.correcting import corrected
@@ -66,6 +68,7 @@ __all__ = [
     "Infeasible",
     "Learned",
     "Message",
+    "Monitoring",
     "Palette",
     "ParquetShards",
     "Pilot",
@@ -83,6 +86,7 @@ __all__ = [
     "Status",
     "Study",
     "Task",
+    "Traffic",
     "Tuned",
     "__version__",
     "adjust",
@@ -97,6 +101,7 @@ __all__ = [
     "export_sft",
     "finetune",
     "levels",
+    "monitor",
     "on_ray",
     "open_engine",
     "open_reward",
@@ -129,6 +134,7 @@ _MODULES = {
     "evaluation": ("evaluate",),
     "example": ("example_pilot",),
     "exporting": ("export_pairs", "export_sft", "write_rows"),
+    "monitoring": ("Monitoring", "monitor"),
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
@@ -146,6 +152,7 @@ _MODULES = {
     "solution": ("Infeasible", "Solution"),
     "solving": ("levels", "reach", "solve"),
     "study": ("Study",),
+    "traffic": ("Traffic",),
     "trainers": ("RewardWeights",),
     "training": ("Task", "Tuned"),
     "training.correcting": ("corrected",),

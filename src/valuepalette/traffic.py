@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -150,8 +151,7 @@ class Layout:
 
     def write(self, folder: Path, groups: Sequence[Group], now: float) -> Path:
         """A new part of `folder`, whole or absent."""
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S%f")
-        path = folder / f"{stamp}-{secrets.token_hex(2)}.parquet"
+        path = folder / f"{_stamp(now)}-{secrets.token_hex(2)}.parquet"
         table = self.table(groups)
         replace_file(path, lambda to: pq.write_table(table, to, compression="zstd"))
         return path
@@ -169,12 +169,19 @@ class Traffic:
     solutions: Mapping[str, Solution]
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str], like: PilotMetadata | None = None) -> Traffic:
+    def read(
+        cls,
+        folder: str | os.PathLike[str],
+        like: PilotMetadata | None = None,
+        *,
+        since: float | None = None,
+    ) -> Traffic:
         """Reads what a gateway kept: the newest folder in `folder`, or `folder` where it holds parts itself.
 
-        like  of several, only folders of this model, settings and rewards count
+        like   of several, only folders of this model, settings and rewards count
+        since  only what was served from then on, in seconds since 1970
 
-        Raises ValueError where there is nothing to read.
+        A gateway may go on writing, and removing its oldest parts. Raises ValueError where there is nothing to read.
         """
         root = Path(folder)
         newest: dict[Path, str] = {}
@@ -192,20 +199,33 @@ class Traffic:
         solutions = {
             path.stem: Solution.load(path) for path in sorted((found[0] / "solutions").glob("*.json"))
         }
-        return cls(Pilot.read(found[0]), solutions)
+        pilot = Pilot.read(_joined(found[0], "" if since is None else _stamp(since)))
+        return cls(pilot if since is None else _since(pilot, since), solutions)
 
-    def since(self, seconds: float) -> Traffic:
-        """Only what was served from then on, in seconds since 1970; ValueError where nothing was."""
-        times = np.asarray(self.pilot.table["time"].cast(pa.int64()))
-        rows = times >= round(seconds * 1e6)
-        if not rows.any():
-            raise ValueError(f"since must leave some traffic, which ends at {_iso(int(times.max()))}")
-        return Traffic(self.pilot.select(rows), self.solutions)
+
+def _joined(folder: Path, stamp: str) -> pa.Table:
+    """The parts that were written from then on, and the newest whatever it is; what goes meanwhile is gone."""
+    *others, newest = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    tables: list[pa.Table] = []
+    for path in [*(path for path in others if path.name >= stamp), newest]:
+        with suppress(FileNotFoundError):
+            tables.append(pq.read_table(path, partitioning=None))  # pyright: ignore[reportArgumentType]
+    return pa.concat_tables(tables)
+
+
+def _since(pilot: Pilot, seconds: float) -> Pilot:
+    times = np.asarray(pilot.table["time"].cast(pa.int64()))
+    rows = times >= round(seconds * 1e6)
+    if not rows.any():
+        last = datetime.fromtimestamp(int(times.max()) / 1e6, UTC).isoformat(timespec="seconds")
+        raise ValueError(f"since must leave some traffic, which ends at {last}")
+    return pilot.select(rows)
+
+
+def _stamp(seconds: float) -> str:
+    """What the name of a part begins with that is written then."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S%f")
 
 
 def _metadata(part: Path) -> dict[str, Any]:
     return PilotMetadata.from_schema(pq.read_schema(part).metadata, part.name).to_dict()
-
-
-def _iso(micros: int) -> str:
-    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="seconds")

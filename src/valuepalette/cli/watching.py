@@ -58,9 +58,11 @@ def monitor(
     run = open_study(study)
     wanted = named(run, palette)
     pilot, told = run.pilot(), run.settings.monitor
-    served = Traffic.read(run.folder / "traffic" if traffic is None else traffic, pilot.metadata)
-    if since is not None:
-        served = served.since(_moment(since, datetime.now(UTC)))
+    served = Traffic.read(
+        run.folder / "traffic" if traffic is None else traffic,
+        pilot.metadata,
+        since=None if since is None else _moment(since, datetime.now(UTC)),
+    )
     settings: dict[str, Any] = {
         name: told[name] for name in ("confidence", "tolerance", "window") if name in told
     }

@@ -22,17 +22,17 @@ from valuepalette.server.selecting import Served
 from valuepalette.solution import Solution
 from valuepalette.traffic import Group, Layout, solution_id
 
-__all__ = ["Parts", "Recorder"]
+__all__ = ["Parts", "Recorder", "group_of"]
 
 log = logging.getLogger("valuepalette.server")
 
 _IDLE = 0.2
-"""Seconds after which a request that brought nothing more is taken for whole: its groups come all at once."""
-_BATCH = 1000
+"""Seconds for which groups are gathered, as many at a time cost little more than one; and after which a request that
+brought nothing more is taken for whole, as its groups come all at once."""
 _STALE = 600.0
 """Seconds after which a file that is half written is nobody's any more."""
 _SOLUTIONS = 1000
-"""Solutions that are kept in a folder; of more, the groups are kept without."""
+"""Solutions that are kept in a folder. Of palettes that requests bring there may be more: those are kept without."""
 
 
 class Parts:
@@ -73,7 +73,8 @@ class Parts:
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(group)
-        if group.solution not in self._saved and len(self._saved) < _SOLUTIONS:
+        wanted = group.palette != CUSTOM or len(self._saved) < _SOLUTIONS
+        if wanted and group.solution not in self._saved:
             solution.save(self.folder / "solutions" / f"{group.solution}.json")
             self._saved.add(group.solution)
 
@@ -175,12 +176,12 @@ class Recorder:
             self._flush(self.parts)
 
     def _batch(self) -> list[tuple[float, Served]]:
-        """What waits; nothing where for a while nothing came."""
+        """What came within a while; nothing where nothing did."""
         batch: list[tuple[float, Served]] = []
         try:
             batch.append(self._queue.get(timeout=_IDLE))
-            while len(batch) < _BATCH:
-                batch.append(self._queue.get_nowait())
+            self._stop.wait(_IDLE)
+            batch.extend(self._queue.get_nowait() for _ in range(self._queue.qsize()))
         except Empty:
             pass
         return batch
@@ -188,7 +189,7 @@ class Recorder:
     def _take(self, batch: Sequence[tuple[float, Served]]) -> None:
         found = self._request
         for at, served in batch:
-            group = _group(at, served, self._id(served.solution))
+            group = group_of(at, served, self._id(served.solution))
             found.append(group)
             if served.label != CUSTOM:
                 self._named[group.solution] = served.solution
@@ -228,7 +229,8 @@ class Recorder:
         log.error("recording failed: %s", type(error).__name__)
 
 
-def _group(at: float, served: Served, key: str) -> Group:
+def group_of(at: float, served: Served, key: str) -> Group:
+    """What is kept of what was served at a time, by the solution of that name."""
     chosen = served.chosen
     told: dict[str, Any] = {
         name: getattr(served, name)
