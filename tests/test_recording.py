@@ -53,8 +53,8 @@ class Chatty(FakeEngine):
         return {**super().fingerprint, "template": "own"}
 
 
-def spoken(made: Gateway, bodies: list[Any], after: float = 0.0) -> tuple[list[Any], str]:
-    """The answers, and the page of metrics afterwards."""
+def spoken(made: Gateway, bodies: list[Any], watched: int = 0) -> tuple[list[Any], str]:
+    """The answers, and the page of metrics once it tells of so many requests."""
 
     async def all_of_them() -> tuple[list[Any], str]:
         async with client(made) as speaker:
@@ -66,8 +66,16 @@ def spoken(made: Gateway, bodies: list[Any], after: float = 0.0) -> tuple[list[A
 
             answers = await asyncio.gather(*map(one, bodies))
             assert {answer.status_code for answer in answers} == {200}
-            await asyncio.sleep(after)
-            return [answer.json() for answer in answers], (await speaker.get("/metrics")).text
+            deadline = time.monotonic() + 30
+            while True:
+                page = (await speaker.get("/metrics")).text
+                told = [
+                    line for line in page.splitlines() if line.startswith("valuepalette_watched_requests{")
+                ]
+                if sum(float(line.rpartition(" ")[2]) for line in told) >= watched:
+                    return [answer.json() for answer in answers], page
+                assert time.monotonic() < deadline, "the watch was not told"
+                await asyncio.sleep(0.05)
 
     return asyncio.run(all_of_them())
 
@@ -143,7 +151,7 @@ def test_end_to_end_levels_are_met_and_shown(tmp_path: Path) -> None:
     bodies = [chat(name, text=f"Fresh {i}.", seed=i) for i in range(300) for name in names]
     settings = {"record": True, "tolerance": 0.3, "part_groups": 100}
     with recording(made, tmp_path, settings):
-        _, page = spoken(made, bodies, after=1.0)
+        _, page = spoken(made, bodies, watched=900)
     assert 3 <= len(parts(tmp_path)) <= 9
     found = monitor(Traffic.read(tmp_path, own.metadata), own, tolerance=0.3)
     assert (found.requests, [each.palette for each in found.served]) == (900, sorted(names))
@@ -167,7 +175,7 @@ def test_end_to_end_levels_are_met_and_shown(tmp_path: Path) -> None:
 def test_only_watching_writes_nothing(tmp_path: Path) -> None:
     made = gateway()
     with recording(made, tmp_path / "traffic", {"watch": True}):
-        _, page = spoken(made, [chat(), chat()], after=1.0)
+        _, page = spoken(made, [chat(), chat()], watched=2)
     assert metric(page, "valuepalette_watched_requests", palette="funny", candidates="4") == 2
     assert not (tmp_path / "traffic").exists()
 

@@ -109,7 +109,10 @@ def recording(gateway: Gateway, folder: Path, told: Mapping[str, Any]) -> Iterat
                 before(served)
 
         gateway.on_served = both
-        yield recorder
+        try:
+            yield recorder
+        finally:
+            gateway.on_served = before
 
 
 def serve(study: Study, *, host: str | None = None, port: int | None = None) -> None:
