@@ -26,6 +26,7 @@ COMMANDS = (
     "export",
     "compare",
     "serve",
+    "monitor",
     "values",
     "doctor",
 )

@@ -25,6 +25,8 @@ CORE = (
     "palette",
     "features",
     "uncertainty",
+    "anytime",
+    "conformal",
     "judging",
     # the pilot
     "prompts",

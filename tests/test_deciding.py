@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from valuepalette.dual import Status
+from valuepalette.monitoring.renewing import renew
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.server.deciding import BASE, CUSTOM, Decider, Wanted
 from valuepalette.server.policies import Policies, Refusal
+from valuepalette.solution import Solution
 from valuepalette.solving import solve
 
 PALETTES = {
@@ -208,3 +211,51 @@ def test_what_was_solved_is_kept_and_no_more_than_that(pilot: Pilot) -> None:
     refused(made, impossible)
     with pytest.raises(Refusal):
         made.known(impossible)
+
+
+def test_a_solution_from_elsewhere_is_served_where_it_is_the_palettes(pilot: Pilot) -> None:
+    rng = np.random.default_rng(1)
+    fresh = Pilot.from_arrays(
+        {"humor": rng.normal(0.2, 1.0, size=320), "safety": rng.normal(size=320)},
+        prompt_id=np.repeat(np.arange(40), 8),
+    )
+    served = solve(pilot, PALETTES["funny"], 4)
+    today = renew(fresh, served)
+    assert dict(today.weights) != pytest.approx(dict(served.weights), abs=0.01)
+
+    def made(solutions: dict[str, Solution], floors: Palette | None = None) -> Decider:
+        return Decider(
+            pilot,
+            PALETTES,
+            name="org/model",
+            candidates=4,
+            measured=pilot.values,
+            floors=floors,
+            solutions=solutions,
+        )
+
+    decides = made({"funny": today})
+    for request, solution in (
+        (Wanted("org/model/funny"), today),
+        (Wanted("org/model/funny", candidates=3), solve(pilot, PALETTES["funny"], 3)),
+        (Wanted("org/model", {"humor": "reach 60%"}), served),  # whoever brings a palette has it solved
+    ):
+        found = decides.decide(request).solution
+        assert found is not None
+        assert dict(found.weights) == pytest.approx(dict(solution.weights))
+    elsewhere = replace(today, fingerprint={**today.fingerprint, "rewards": {"humor": {"version": "2"}}})
+    assert made({"funny": elsewhere})  # the pilot records no version to compare
+    limit = solve(pilot, PALETTES["funny"], "limit")
+    for solutions, floors, said in (
+        ({"other": today}, None, "must name one of"),
+        ({"kids": today}, None, "must ask what the palette asks on this pilot"),
+        ({"funny": solve(fresh, PALETTES["funny"], 4)}, None, "must ask what the palette asks on this pilot"),
+        (
+            {"funny": today},
+            Palette({"safety": "keep"}),
+            "must ask what the palette asks on this pilot, safety",
+        ),
+        ({"funny": limit}, None, "must be solved for k from 2 to 4"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            made(solutions, floors)

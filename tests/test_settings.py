@@ -229,3 +229,30 @@ def test_a_value_may_be_called_as_the_budget_is(tmp_path: Path) -> None:
     palette = read_settings(study(tmp_path, text)).palettes["plain"]
     assert palette.entries["kl"] == "0.3"
     assert palette.kl is None
+
+
+def test_what_a_gateway_keeps(tmp_path: Path) -> None:
+    """Off unless asked for; what is left open is not told."""
+    assert read_settings(study(tmp_path, WHOLE)).monitor == {}
+    told = "\n[monitor]\nrecord = true\nsample = 0.1\nmegabytes = 20.5\nwindow = 500\n"
+    found = read_settings(study(tmp_path, WHOLE + told)).monitor
+    assert found == {"record": True, "sample": 0.1, "megabytes": 20.5, "window": 500}
+    solutions = '\n[serve.solutions]\nplayful = "run/today.json"\n'
+    assert read_settings(study(tmp_path, WHOLE + solutions)).serve["solutions"] == {
+        "playful": "run/today.json"
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("[monitor]\nrecord = 1", r"\[monitor\] record must be true or false, got 1"),
+        ("[monitor]\nsample = 0", r"\[monitor\] sample must be a number in \(0, 1\], got 0"),
+        ("[monitor]\nwindow = 10", r"\[monitor\] window must be a whole number, 100 or more, got 10"),
+        ("[monitor]\nrecords = true", "did you mean record"),
+        ("[serve.solutions]\nplayful = 3", r"\[serve\] solutions must be a table of palettes and files"),
+    ],
+)
+def test_what_a_gateway_cannot_keep(tmp_path: Path, told: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_settings(study(tmp_path, f"{WHOLE}\n{told}\n"))

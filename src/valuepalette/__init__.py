@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from valuepalette.example import example_pilot
     from valuepalette.exporting import export_pairs, export_sft, write_rows
     from valuepalette.landscapes import Landscape, landscape
+    from valuepalette.monitoring import Monitoring, monitor
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from valuepalette.solution import Infeasible, Solution
     from valuepalette.solving import levels, reach, solve
     from valuepalette.study import Study
+    from valuepalette.traffic import Traffic
     from valuepalette.trainers import RewardWeights
     from valuepalette.training import Task, Tuned
     from valuepalette.training.correcting import corrected
@@ -71,6 +73,7 @@ __all__ = [
     "Landscape",
     "Learned",
     "Message",
+    "Monitoring",
     "Palette",
     "ParquetShards",
     "Pilot",
@@ -89,6 +92,7 @@ __all__ = [
     "Status",
     "Study",
     "Task",
+    "Traffic",
     "Tuned",
     "__version__",
     "adjust",
@@ -105,6 +109,7 @@ __all__ = [
     "finetune",
     "landscape",
     "levels",
+    "monitor",
     "on_ray",
     "open_engine",
     "open_reward",
@@ -140,6 +145,7 @@ _MODULES = {
     "example": ("example_pilot",),
     "exporting": ("export_pairs", "export_sft", "write_rows"),
     "landscapes": ("Landscape", "landscape"),
+    "monitoring": ("Monitoring", "monitor"),
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
@@ -158,6 +164,7 @@ _MODULES = {
     "solution": ("Infeasible", "Solution"),
     "solving": ("levels", "reach", "solve"),
     "study": ("Study",),
+    "traffic": ("Traffic",),
     "trainers": ("RewardWeights",),
     "training": ("Task", "Tuned"),
     "training.correcting": ("corrected",),

@@ -33,6 +33,7 @@ class Settings:
     checks          values that are measured and never optimised: the second opinions
     solve           what `solve` is told: candidates, mode, weighting
     serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
+    monitor         what a gateway keeps of its traffic, and how that is looked at (docs/monitoring.md)
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Settings:
     palettes: Mapping[str, Palette]
     solve: Mapping[str, Any]
     serve: Mapping[str, Any]
+    monitor: Mapping[str, Any]
     folder: Path
     seed: int
 
@@ -169,7 +171,24 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "canary": _seconds(),
         "canary_tolerance": _number("a positive number", lambda given: 0 < given < float("inf")),
         "log_texts": _truth(),
+        "solutions": _Key(
+            "a table of palettes and files",
+            lambda given: isinstance(given, dict) and _is_texts([*given.values()]),
+        ),
         "floors": _Key("a table of values and what is asked of them", lambda given: isinstance(given, dict)),
+    },
+    "monitor": {
+        "record": _truth(),
+        "watch": _truth(),
+        "sample": _number("a number in (0, 1]", lambda given: 0 < given <= 1),
+        "texts": _truth(),
+        "part_groups": _whole(1, None),
+        "part_seconds": _seconds(),
+        "megabytes": _number("a positive number", lambda given: 0 < given < float("inf")),
+        "queue": _whole(1, None),
+        "confidence": _number("a number between 0 and 1", lambda given: 0 < given < 1),
+        "tolerance": _number("a number, 0 or more", lambda given: 0 <= given < float("inf")),
+        "window": _whole(100, None),
     },
 }
 _NAMED = ("values", "palettes")
@@ -240,6 +259,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         palettes=_palettes(given.get("palettes", {}), values, checks, prompts["columns"]),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
         serve=_serve(tables["serve"], values, checks, prompts["columns"]),
+        monitor=_told(tables["monitor"]),
         folder=beside / run["folder"],
         seed=run["seed"],
     )
@@ -331,12 +351,17 @@ def _serve(
     table: Mapping[str, Any], values: Mapping[str, Any], checks: tuple[str, ...], columns: Sequence[str]
 ) -> Mapping[str, Any]:
     """What is said of serving; what is not, the gateway has defaults for."""
-    told = {name: entry for name, entry in table.items() if entry is not None}
+    told = dict(_told(table))
     if "floors" in told:
         told["floors"] = floors = _palette("serve.floors", told["floors"], values, checks, columns)
         if floors.maximised:
             raise ValueError(f'[serve.floors] {floors.maximised[0]} must have a bound, got "max"')
     return MappingProxyType(told)
+
+
+def _told(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a table says; nothing of what it leaves open."""
+    return MappingProxyType({name: entry for name, entry in table.items() if entry is not None})
 
 
 def _unknown(where: str, what: str, name: str, known: Any) -> str:

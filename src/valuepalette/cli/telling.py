@@ -47,7 +47,7 @@ def serve(
     serve(open_study(study), host=host, port=port)
 
 
-@app.command(sort_key=13)
+@app.command(sort_key=14)
 def values(source: Path | None = None, /, *, common: Common = COMMON) -> None:
     """List the values that can be measured, and how each is written in a study.
 
@@ -64,7 +64,7 @@ def values(source: Path | None = None, /, *, common: Common = COMMON) -> None:
     common.say(listing(found), {"values": [asdict(entry) for entry in found]})
 
 
-@app.command(sort_key=14)
+@app.command(sort_key=15)
 def doctor(*, common: Common = COMMON) -> None:
     """Say what is installed, what is missing, and the command it comes with."""
     from dataclasses import asdict

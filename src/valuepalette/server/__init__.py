@@ -11,6 +11,8 @@ scoring     rewards on the candidates of many requests at once
 canary      whether the rewards still say what they said of the pilot
 admitting   how many are let in, and what happens when a client hangs up
 metering    what is counted
+recording   what is kept of what was served, and told to who watches it
+exposing    what is known of traffic, beside what is counted
 gateway     all of these together, without the web
 answering   the shapes of OpenAI's protocol
 guarding    the key, the limit of a body, errors

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from valuepalette.adjusting import adjust
-from valuepalette.decoding import check_columns
+from valuepalette.decoding import check_columns, mismatches
 from valuepalette.dual import Status
+from valuepalette.monitoring.renewing import place_of
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.server.composing import read_palette, within, written
@@ -77,8 +78,9 @@ class Decider:
     measured    the values that are scored here; a palette asks of no others
     solving     `weighting` and `seed` of `solve`
     keep        how many palettes stay solved
+    solutions   of some of the palettes, found elsewhere, such as on traffic; they are served as they are
 
-    Raises ValueError where the floors cannot be had.
+    Raises ValueError where the floors cannot be had, and where a solution is not of its palette or for another decoder.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Decider:
         weighting: str = "prompts",
         seed: int = 0,
         keep: int = 256,
+        solutions: Mapping[str, Solution] | None = None,
     ) -> None:
         self.pilot, self.name, self.palettes = pilot, name, dict(palettes)
         self.floors = floors if floors is not None and any(floors.asks.values()) else None
@@ -112,12 +115,19 @@ class Decider:
             found = self._solve(self.floors, candidates)
             if found.certificate is not None:
                 raise ValueError(f"floors must be a palette that can be had: {found.certificate}")
+        self._applied = {
+            (name, solution.candidates): self._apply(name, solution)
+            for name, solution in (solutions or {}).items()
+        }
 
     def known(self, wanted: Wanted) -> Decision | None:
         """What was decided before, at once; None where it takes solving. Raises Refusal as `decide` does."""
         label, palette, k = self._asked(wanted)
         if palette is None:
             return Decision(label, None, None)
+        applied = self._applied.get((label, k))
+        if applied is not None and applied.palette == palette:
+            return self._for(applied, label, wanted)
         with self._lock:
             found = self._kept.get((palette, k))
             if found is None:
@@ -191,6 +201,30 @@ class Decider:
         if self.policies.palettes == "named":
             raise Refusal(400, "palette", "palettes of a request's own are not served here, only named ones")
         return CUSTOM, read_palette(wanted.palette)
+
+    def _apply(self, name: str, solution: Solution) -> Decision:
+        """A named palette by a solution found elsewhere, if it is for this decoder and asks the same levels."""
+        where = f"[serve.solutions] {name}"
+        if name not in self.palettes:
+            raise ValueError(f"{where} must name one of {', '.join(self.palettes) or 'none'}")
+        k = solution.candidates
+        if not isinstance(k, int) or not 2 <= k <= self._most or solution.certificate is not None:
+            raise ValueError(
+                f"{where} must be solved for k from 2 to {self._most}, got {solution.status.name}, {k!r}"
+            )
+        if found := mismatches(solution, self.pilot.metadata, k):
+            raise ValueError(f"{where} must be for what is served, but {'; '.join(found)}")
+        palette = self.palettes[name] if self.floors is None else within(self.palettes[name], self.floors)
+        own = self._solve(palette, k)
+        for i, (spec, bounds) in enumerate(zip(own.resolved.specs, _ends(own), strict=True)):
+            at = place_of(spec, solution)
+            theirs = (-np.inf, np.inf) if at is None else _ends(solution)[at]
+            if not np.allclose(theirs, bounds, rtol=1e-9, atol=1e-6 * own.spread[i]):
+                raise ValueError(
+                    f"{where} must ask what the palette asks on this pilot, {own.features[i]} from {bounds[0]:.6g} to "
+                    f"{bounds[1]:.6g}, got {theirs[0]:.6g} to {theirs[1]:.6g}"
+                )
+        return Decision("", palette, _light(solution))
 
     def _check_values(self, palette: Palette) -> None:
         for value in palette.values:

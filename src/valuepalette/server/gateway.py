@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -65,6 +66,7 @@ class Gateway:
     candidates  k; the pilot's where None
     sampling    the settings of the model; the pilot's where None
     checks      values of the pilot that are second opinions: not scored here, never asked of
+    solutions   of some of the palettes, found elsewhere, such as on traffic; they are served as they are
     on_served   is told of each group of k scored candidates; an error of it is logged and costs no answer
 
     Raises ValueError in one line where model, settings or rewards differ from the pilot's (policy `mismatch`), where
@@ -86,6 +88,7 @@ class Gateway:
         weighting: str = "prompts",
         seed: int = 0,
         checks: Collection[str] = (),
+        solutions: Mapping[str, Solution] | None = None,
         on_served: Callable[[Served], object] | None = None,
     ) -> None:
         self.pilot, self.policies = pilot, policies or Policies()
@@ -106,6 +109,7 @@ class Gateway:
             policies=self.policies,
             weighting=weighting,
             seed=seed,
+            solutions=solutions,
         )
         self.canary = Canary(
             pilot, self.scorer, every=self.policies.canary, tolerance=self.policies.canary_tolerance
@@ -129,7 +133,7 @@ class Gateway:
         )
         self.gate = Gate(self.policies.concurrency, self.policies.queue)
         self.meters = Meters(lambda: self.gate.inside, lambda: self.canary.state == "drifted")
-        self.on_served = on_served
+        self.weighting, self.on_served = weighting, on_served
         self.started = False
 
     def _differences(self, base: Solution, rewards: Mapping[str, Reward]) -> list[str]:
@@ -265,14 +269,14 @@ class Gateway:
             return self._plain(replace(plan, reasons=(*plan.reasons, str(error))), drawn, n)
         self.meters.took("score", perf_counter() - began)
         answers: list[Answer] = []
+        request = uuid4().hex
         for place, prompt in enumerate(asked.prompts):
             for turn in range(n):
                 first = turn * k
                 own = drawn[place][first : first + k]
                 rows = slice(place * n * k + first, place * n * k + first + k)
-                answers.append(
-                    self._choice(plan, prompt, turn, own, {v: numbers[rows] for v, numbers in values.items()})
-                )
+                here = {v: numbers[rows] for v, numbers in values.items()}
+                answers.append(self._choice(plan, prompt, (request, place, turn), own, here))
         return Answered(answers, self._report(plan, drawn))
 
     async def _scored(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> dict[str, Array]:
@@ -282,17 +286,24 @@ class Gateway:
             raise ScoringError(f"the rewards took longer than {self.policies.scoring:g} s") from None
 
     def _choice(
-        self, plan: Plan, prompt: Prompt, turn: int, own: list[Candidate], values: dict[str, Array]
+        self,
+        plan: Plan,
+        prompt: Prompt,
+        which: tuple[str, int, int],
+        own: list[Candidate],
+        values: dict[str, Array],
     ) -> Answer:
+        """`which` names the request, which of its prompts this is, and which answer to it."""
         solution, asked = plan.decision.solution, plan.asked
         assert solution is not None
         columns = asked.wanted.columns
-        chosen = select(solution, values, columns, seed=plan.seed, prompt=prompt, turn=turn)
+        chosen = select(solution, values, columns, seed=plan.seed, prompt=prompt, turn=which[2])
         if self.on_served is not None:
             turns = 1 if isinstance(prompt, str) else len(prompt)
             try:
                 self.on_served(
                     Served(
+                        *which,
                         plan.decision.label,
                         solution,
                         prompt,

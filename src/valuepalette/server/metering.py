@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["Meters"]
 
@@ -40,6 +41,10 @@ class Meters:
 
     def failed(self) -> None:
         self._failures.inc()
+
+    def add(self, collector: Any) -> None:
+        """Shows more, from something with a `collect` of its own that is asked whenever the page is."""
+        self._registry.register(collector)
 
     def page(self) -> bytes:
         """As Prometheus reads it."""

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from valuepalette.server.policies import Policies
+from valuepalette.solution import Solution
 from valuepalette.study import Study
 
 if TYPE_CHECKING:
     from valuepalette.server.gateway import Gateway
+    from valuepalette.server.recording import Recorder
     from valuepalette.server.selecting import Served
 
-__all__ = ["KEY", "check_installed", "opened", "serve"]
+__all__ = ["KEY", "check_installed", "opened", "recording", "serve"]
 
 KEY = "VALUEPALETTE_KEY"
 """The variable of the environment that holds the bearer key, unless a study names another."""
 
-_PLACES = ("name", "host", "port", "key", "candidates", "floors")
+_PLACES = ("name", "host", "port", "key", "candidates", "floors", "solutions")
 
 
 def check_installed() -> None:
@@ -54,7 +57,7 @@ def opened(study: Study, on_served: Callable[[Served], object] | None = None) ->
             if name not in settings.checks:
                 rewards[name] = study.reward(name)
                 stack.callback(rewards[name].close)
-        yield Gateway(
+        gateway = Gateway(
             pilot,
             engine,
             rewards,
@@ -67,8 +70,49 @@ def opened(study: Study, on_served: Callable[[Served], object] | None = None) ->
             weighting=settings.solve.get("weighting", "prompts"),
             seed=settings.seed,
             checks=checks,
+            solutions={
+                name: Solution.load(settings.path.parent / path)
+                for name, path in told.get("solutions", {}).items()
+            },
             on_served=on_served,
         )
+        if settings.monitor.get("record") or settings.monitor.get("watch"):
+            stack.enter_context(recording(gateway, study.folder / "traffic", settings.monitor))
+        yield gateway
+
+
+@contextmanager
+def recording(gateway: Gateway, folder: Path, told: Mapping[str, Any]) -> Iterator[Recorder]:
+    """Keeps and watches what a gateway serves, as `[monitor]` says; what it tells already, it is told as well."""
+    from valuepalette.monitoring import Watch
+    from valuepalette.server.exposing import Exposed
+    from valuepalette.server.recording import Parts, Recorder
+    from valuepalette.traffic import Layout
+
+    pilot, values, parts, watch = gateway.pilot, gateway.scorer.columns, None, None
+    if told.get("record"):
+        layout = Layout(values, pilot.columns, pilot.metadata, bool(told.get("texts")))
+        names = {"groups": "part_groups", "seconds": "part_seconds", "megabytes": "megabytes"}
+        parts = Parts(folder, layout, **{name: told[key] for name, key in names.items() if key in told})
+    if told.get("watch", True):
+        names = ("confidence", "tolerance", "window")
+        watch = Watch(
+            pilot, values, weighting=gateway.weighting, **{key: told[key] for key in names if key in told}
+        )
+    before = gateway.on_served
+    with Recorder(parts, watch, **{key: told[key] for key in ("sample", "queue") if key in told}) as recorder:
+        gateway.meters.add(Exposed(recorder))
+
+        def both(served: Served) -> None:
+            recorder(served)
+            if before is not None:
+                before(served)
+
+        gateway.on_served = both
+        try:
+            yield recorder
+        finally:
+            gateway.on_served = before
 
 
 def serve(study: Study, *, host: str | None = None, port: int | None = None) -> None:

@@ -44,10 +44,14 @@ class Chosen:
 class Served:
     """One prompt's k scored candidates and the one that was drawn: what `on_served` is told.
 
+    request  a name of its own; place, answer: which of its prompts, which of the n answers to that
     turn     how many turns the conversation has
     aligned  whether it was drawn as the solution asks, by the decoder that the solution is for
     """
 
+    request: str
+    place: int
+    answer: int
     label: str
     solution: Solution
     prompt: Prompt
