@@ -32,6 +32,7 @@ class Settings:
     values          a reward's line by name; `length` is always there
     checks          values that are measured and never optimised: the second opinions
     solve           what `solve` is told: candidates, mode, weighting
+    engine          who draws and scores: `local`, this process, or `ray`, so many `actors` on a cluster
     serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
     """
 
@@ -58,6 +59,8 @@ class Settings:
     serve: Mapping[str, Any]
     folder: Path
     seed: int
+    engine: str
+    actors: int | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,12 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "mode": _one_of("prompt", "joint"),
         "weighting": _text(),
     },
-    "run": {"folder": _text("run"), "seed": _whole(0, 0)},
+    "run": {
+        "folder": _text("run"),
+        "seed": _whole(0, 0),
+        "engine": _Key("one of local, ray", lambda given: given in ("local", "ray"), "local"),
+        "actors": _whole(1, None),
+    },
     "serve": {
         "name": _text(),
         "host": _text(),
@@ -242,6 +250,8 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         serve=_serve(tables["serve"], values, checks, prompts["columns"]),
         folder=beside / run["folder"],
         seed=run["seed"],
+        engine=run["engine"],
+        actors=run["actors"],
     )
 
 
