@@ -229,3 +229,20 @@ def test_a_value_may_be_called_as_the_budget_is(tmp_path: Path) -> None:
     palette = read_settings(study(tmp_path, text)).palettes["plain"]
     assert palette.entries["kl"] == "0.3"
     assert palette.kl is None
+
+
+def test_preferences_are_files(tmp_path: Path) -> None:
+    text = WHOLE + '\n[preferences]\nhumor = "pairs.jsonl"\n'
+    assert dict(read_settings(study(tmp_path, text)).preferences) == {"humor": tmp_path / "pairs.jsonl"}
+    for wrong in ("3", '""'):
+        with pytest.raises(ValueError, match=r"\[preferences\] humor must be a file"):
+            read_settings(study(tmp_path, text.replace('"pairs.jsonl"', wrong)))
+
+
+def test_who_runs_it(tmp_path: Path) -> None:
+    told = read_settings(study(tmp_path, WHOLE))
+    assert (told.engine, told.actors) == ("local", None)
+    told = read_settings(study(tmp_path, WHOLE + 'engine = "ray"\nactors = 4\n'))
+    assert (told.engine, told.actors) == ("ray", 4)
+    with pytest.raises(ValueError, match=r'\[run\] engine must be one of local, ray, got "spark"'):
+        read_settings(study(tmp_path, WHOLE + 'engine = "spark"\n'))

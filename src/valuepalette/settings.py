@@ -31,6 +31,7 @@ class Settings:
     held_out        the share of the prompts kept apart, or None where `held_out_path` names others
     values          a reward's line by name; `length` is always there
     checks          values that are measured and never optimised: the second opinions
+    preferences     a file of preferences by value, which `compare` teaches to a model tuned by DPO
     solve           what `solve` is told: candidates, mode, weighting
     engine          who draws and scores: `local`, this process, or `ray`, so many `actors` on a cluster
     serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
@@ -55,6 +56,7 @@ class Settings:
     values: Mapping[str, str | Mapping[str, object]]
     checks: tuple[str, ...]
     palettes: Mapping[str, Palette]
+    preferences: Mapping[str, Path]
     solve: Mapping[str, Any]
     serve: Mapping[str, Any]
     folder: Path
@@ -180,7 +182,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "floors": _Key("a table of values and what is asked of them", lambda given: isinstance(given, dict)),
     },
 }
-_NAMED = ("values", "palettes")
+_NAMED = ("values", "palettes", "preferences")
 
 
 def read_settings(path: str | os.PathLike[str]) -> Settings:
@@ -246,6 +248,7 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         values=values,
         checks=checks,
         palettes=_palettes(given.get("palettes", {}), values, checks, prompts["columns"]),
+        preferences=_preferences(given.get("preferences", {}), beside),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
         serve=_serve(tables["serve"], values, checks, prompts["columns"]),
         folder=beside / run["folder"],
@@ -288,6 +291,13 @@ def _values(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...
             checks.append(name)
     lines.setdefault("length", "length")
     return MappingProxyType(lines), tuple(checks)
+
+
+def _preferences(given: Mapping[str, Any], beside: Path) -> Mapping[str, Path]:
+    for value, path in given.items():
+        if not isinstance(path, str) or not path:
+            raise ValueError(f"[preferences] {value} must be a file, got {_shown(path)}")
+    return MappingProxyType({value: beside / path for value, path in given.items()})
 
 
 def _palettes(

@@ -18,7 +18,7 @@ from valuepalette.clusters.llm import ProcessorEngine
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
 from valuepalette.evaluation import evaluate
-from valuepalette.exporting import export_pairs, export_sft, write_rows
+from valuepalette.exporting import Row, export_pairs, export_sft, read_pairs, write_rows
 from valuepalette.folders import alone, begin, digest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
@@ -209,6 +209,16 @@ class Study:
                 "[prompts] must have held_out or held_out_path, since palettes are tried on other prompts"
             )
         return self._scored("held_out")
+
+    def preferences(self, value: str) -> list[Row]:
+        """The pairs of a value's file under `[preferences]`, but those that answer a prompt held out."""
+        _, out = self.prompts()
+        return read_pairs(
+            self.settings.preferences[value],
+            self._scored("pilot").metadata,
+            without=out or (),
+            seed=self.settings.seed,
+        )
 
     def engine(self) -> Engine:
         """Opens the engine; whoever asks closes it."""
