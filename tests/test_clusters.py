@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -28,6 +28,7 @@ from valuepalette.engines import Sampling
 from valuepalette.engines.loading import load_causal_lm
 from valuepalette.engines.transformers import TransformersEngine
 from valuepalette.engines.vllm import VLLMEngine
+from valuepalette.parts import Shard, draw_shard
 from valuepalette.study import Study
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -112,6 +113,26 @@ def test_the_files_are_those_of_a_local_run(tmp_path: Path) -> None:
     pilot = score(tmp_path / "there", lines, crew=CPUS, quiet=True)
     assert pilot.values == ("goats", "size", "length")
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+class Weighed:
+    """Draws here, and weighs what would go to another machine."""
+
+    fingerprint: ClassVar[dict[str, str]] = dict(FakeEngine().fingerprint)
+
+    def draw(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+        self.bytes = [len(ray.cloudpickle.dumps(shard)) for shard in shards]
+        for shard in shards:
+            draw_shard(FakeEngine(), shard)
+            yield shard
+
+
+def test_a_shard_travels_without_the_others(tmp_path: Path) -> None:
+    engine = Weighed()
+    columns = {"note": [str(number) * 100_000 for number in range(10)]}
+    pilot = sample(engine, PROMPTS, tmp_path / "pilot", columns=columns, **SETTINGS)
+    assert list(pilot.column("note")) == columns["note"]
+    assert 200_000 < max(engine.bytes) < 210_000
 
 
 @pytest.mark.models
@@ -295,7 +316,6 @@ held_out = 0.5
 candidates = 2
 shard = 2
 [values]
-diversity = "diversity"
 tone = {{ reward = "python", function = "my_tone:tone" }}
 [run]
 folder = "{folder}"
@@ -312,15 +332,13 @@ def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     (tmp_path / "my_tone.py").write_text(
         "def tone(prompts, responses):\n    return [len(r) for r in responses]\n"
     )
-    more = {"here": "", "told": "", "asked": 'engine = "ray"\nactors = 2'}
-    for name, lines in more.items():
-        (tmp_path / f"{name}.toml").write_text(STUDY.format(model=model, folder=name, more=lines))
-    for name, flags in (("here", []), ("told", ["--ray", "--actors", "2"]), ("asked", [])):
-        assert main(["sample", f"{name}.toml", *flags]) == 0
-        assert main(["score", f"{name}.toml", *flags]) == 0
+    for name, lines in (("here", ""), ("flags", ""), ("told", 'engine = "ray"\nactors = 2')):
+        folder = "here" if name == "here" else "there"
+        (tmp_path / f"{name}.toml").write_text(STUDY.format(model=model, folder=folder, more=lines))
+    assert main(["sample", "here.toml"]) == main(["score", "here.toml"]) == 0
+    assert main(["sample", "flags.toml", "--ray", "--actors", "2"]) == main(["score", "told.toml"]) == 0
     for part in ("pilot", "held_out"):
-        expected = contents(tmp_path / "here" / part)
-        assert contents(tmp_path / "told" / part) == contents(tmp_path / "asked" / part) == expected
+        assert contents(tmp_path / "there" / part) == contents(tmp_path / "here" / part)
     capsys.readouterr()
     assert main(["sample", "here.toml", "--actors", "2"]) == 1
     assert "actors go with ray, got 2 without it" in capsys.readouterr().err

@@ -118,20 +118,23 @@ def sample(
         begin(folder, settings, _FORMAT, values={})
         paths = _paths(folder, settings)
         missing = [(index, path) for index, path in enumerate(paths) if not path.exists()]
-        shards = [
-            Shard(
-                path=path.resolve(),
-                first=index * shard,
-                prompts=prompts[index * shard : (index + 1) * shard],
-                columns={name: entries.slice(index * shard, shard) for name, entries in arrays.items()},
-                k=k,
-                sampling=sampling,
-                seed=seed,
-                logprobs=logprobs,
-                metadata=metadata,
+        shards: list[Shard] = []
+        for index, path in missing:
+            rows = range(index * shard, min((index + 1) * shard, len(prompts)))
+            shards.append(
+                Shard(
+                    path=path.resolve(),
+                    first=rows.start,
+                    prompts=prompts[rows.start : rows.stop],
+                    # Taken and not sliced: a slice holds on to the whole, also on its way to another machine.
+                    columns={name: entries.take(pa.array(rows)) for name, entries in arrays.items()},
+                    k=k,
+                    sampling=sampling,
+                    seed=seed,
+                    logprobs=logprobs,
+                    metadata=metadata,
+                )
             )
-            for index, path in missing
-        ]
         drawn = len(prompts) - sum(len(waiting.prompts) for waiting in shards)
         with Progress(f"sampling {folder.name}", len(prompts), done=drawn, quiet=quiet) as progress:
             for done in engine.draw(shards) if isinstance(engine, Drawer) else _drawn(engine, shards):
