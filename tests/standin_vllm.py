@@ -24,6 +24,7 @@ class SamplingParams:
     stop: list[str] | None = None
     seed: int | None = None
     logprobs: int | None = None
+    include_stop_str_in_output: bool = False
 
 
 @dataclass
@@ -73,17 +74,29 @@ class LLM:
         ]
 
     def _drawn(self, ids: list[int], own: SamplingParams) -> CompletionOutput:
-        assert own.max_tokens is not None
-        source = hashlib.sha256(f"{ids}|{own.seed}|{own.temperature}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(source[:8], "little"))
-        length = int(rng.integers(1, own.max_tokens + 1))
-        tokens = rng.integers(10, 90, length).tolist()
-        return CompletionOutput(
-            text=self.tokenizer.decode(tokens),
-            token_ids=tokens,
-            cumulative_logprob=None if own.logprobs is None else -1.5 * length,
-            finish_reason=self.reason or ("length" if length == own.max_tokens else "stop"),
-        )
+        return drawn(self.tokenizer, ids, own, self.reason)
+
+
+def drawn(tokenizer: Any, ids: list[int], own: SamplingParams, reason: str | None = None) -> CompletionOutput:
+    """Tokens up to the one that ends answers, a stop text, or as many as may be; the text has neither end nor stop."""
+    assert own.max_tokens is not None
+    source = hashlib.sha256(f"{ids}|{own.seed}|{own.temperature}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(source[:8], "little"))
+    length = int(rng.integers(1, own.max_tokens + 1))
+    tokens = rng.integers(10, 90, length).tolist()
+    if length < own.max_tokens:
+        tokens[-1] = tokenizer.eos_token_id
+    text, finish = "", "length"
+    for count, token in enumerate(tokens, start=1):
+        text += tokenizer.decode([token], skip_special_tokens=True)
+        stop = next((stop for stop in own.stop or [] if stop in text), None)
+        if stop is not None or token == tokenizer.eos_token_id:
+            kept = stop if stop and own.include_stop_str_in_output else ""
+            text = text if stop is None else text[: text.index(stop)] + kept
+            tokens, finish = tokens[:count], "stop"
+            break
+    chance = None if own.logprobs is None else -1.5 * len(tokens)
+    return CompletionOutput(text, tokens, chance, reason or finish)
 
 
 def module() -> ModuleType:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from valuepalette.exporting import export_pairs, export_sft, write_rows
+from valuepalette.exporting import export_pairs, export_sft, read_pairs, write_rows
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
@@ -179,3 +181,29 @@ def test_dpo_on_exported_pairs_moves_the_levels_the_right_way(tmp_path: Path, la
         assert after.level("variety") < before.level("variety") - 0.05
     score = [sum(w * law.level(name) for name, w in solution.weights.items()) for law in (before, after)]
     assert score[1] > score[0]
+
+
+def test_preferences_of_others_are_written_as_our_own() -> None:
+    turns = [{"role": "user", "content": "Hi."}]
+    table = pa.table({"prompt": ["Hi.", "Bye."], "ranked": [["a", "b"], ["c", "d", "e"]]})
+    plain = read_pairs(table, PilotMetadata())
+    assert Counter((row["prompt"], row["chosen"], row["rejected"]) for row in plain) == {
+        ("Hi.", "a", "b"): 3,
+        ("Bye.", "c", "d"): 1,
+        ("Bye.", "c", "e"): 1,
+        ("Bye.", "d", "e"): 1,
+    }
+    model = PilotMetadata(model={"template": "sha256:1"}, system_prompt="Be kind.")
+    (row,) = read_pairs(table.slice(0, 1), model)
+    assert row == {
+        "prompt": [{"role": "system", "content": "Be kind."}, *turns],
+        "chosen": [{"role": "assistant", "content": "a"}],
+        "rejected": [{"role": "assistant", "content": "b"}],
+    }
+    # A prompt that is held out is, as a text or as a conversation, the same one.
+    assert {row["prompt"] for row in read_pairs(table, PilotMetadata(), without=[turns])} == {"Bye."}
+    with pytest.raises(ValueError, match="every pair answers a prompt that is held out"):
+        read_pairs(table, PilotMetadata(), without=["Hi.", "Bye."])
+    talk = pa.table({"prompt": [turns], "ranked": [["a", "b"]]})
+    with pytest.raises(ValueError, match="must be texts for a model without a chat template"):
+        read_pairs(talk, PilotMetadata())

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,3 +144,60 @@ def test_it_learns_from_public_preferences(tmp_path: Path) -> None:
     # A random tiny model learns length at best: it is told beside, so that nobody is deceived.
     assert "accuracy of the shorter answer" in quality
     assert 0.3 < quality["accuracy"][0] < 0.75
+
+
+SCRIPT = """
+import sys
+from test_pairs import preferences, slow_setup
+from valuepalette.rewards.learning.pairs import train_reward
+
+train_reward(preferences(), sys.argv[2], model=sys.argv[1], lora=4, save_every=2, **slow_setup)
+"""
+
+
+@pytest.mark.models
+@needs_training
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    base, folder = save_tiny(tmp_path / "base"), tmp_path / "killed"
+    options: dict[str, Any] = {**slow_setup, "model": str(base), "lora": 4, "save_every": 2}
+    whole = train_reward(preferences(), tmp_path / "whole", **options)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(base), str(folder)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 240
+        while not list(folder.glob("checkpoints/checkpoint-*/whole")) and time.monotonic() < end:
+            assert run.poll() is None
+            time.sleep(0.01)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert not (folder / "card.json").exists()
+    done = max(int(mark.parent.name.rpartition("-")[2]) for mark in folder.glob("checkpoints/*/whole"))
+    assert 0 < done < 27
+    said = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()[:done]]
+    again = train_reward(preferences(), folder, **options)
+    assert again.card == whole.card
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 28))
+    assert rows[:done] == said, "what was trained before is not trained again"
+    weights = [load_file(at / "model.safetensors") for at in (folder, tmp_path / "whole")]
+    for name, entries in weights[1].items():
+        np.testing.assert_allclose(weights[0][name], entries, atol=1e-6)
+    assert not (folder / "checkpoints").exists()
+    # Called once more it gives what is there; told otherwise it says what differs.
+    stamp = (folder / "model.safetensors").stat().st_mtime_ns
+    assert train_reward(preferences(), folder, **options).card == whole.card
+    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match=r"training\.lora: 4 -> 2") as refused:
+        train_reward(preferences(), folder, **{**options, "lora": 2})
+    assert "\n" not in str(refused.value)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="holds a learned reward already"):
+        train_reward(preferences(), folder, **options)

@@ -94,3 +94,61 @@ def test_methods_that_train(tmp_path: Path) -> None:
     assert sum(run.cost.trained for run in found.of("soup")) == alone + other
     end = listed.Law(mixed / "mixed-1/model").level("as")
     assert end == pytest.approx(listed.Law(mixed / "as-whole").level("as"), abs=1e-6)
+
+
+def test_preferences_of_others(tmp_path: Path) -> None:
+    """A value with a file under `[preferences]` is learned from it, less what is held out; the other by labels."""
+    model = listed.save(tmp_path / "model")
+    letters = listed.LETTERS
+    prompts = [first + second for first in letters for second in letters if first != second]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in prompts))
+    pairs = [{"prompt": prompt, "chosen": "bb", "rejected": "aa"} for prompt in [*prompts, "zz"]]
+    (tmp_path / "others.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    text = f"""
+        model = {{ id = "{model}", max_new_tokens = 2, top_k = 0, dtype = "float32" }}
+        prompts = {{ path = "prompts.jsonl", held_out = 0.5 }}
+        pilot = {{ candidates = 16 }}
+        [values]
+        as = "x"
+        variety = "x"
+        [palettes.both]
+        as = "reach 40%"
+        variety = "reach 20%"
+        [preferences]
+        NAME = "others.jsonl"
+        """
+
+    def opened(name: str) -> Study:
+        (tmp_path / "study.toml").write_text(text.replace("NAME", name))
+        return Study(read_settings(tmp_path / "study.toml"), rewards=listed.REWARDS)
+
+    made = opened("as")
+    made.sample(quiet=True)
+    made.score(quiet=True)
+    own, out = made.prompts()
+    assert out is not None
+    found = compare(made, "both", ["dpo", "dpo-soup"], steps=1, models=2, answers=2, quiet=True)
+    assert found.left_out == {}
+    expected = [pair for pair in pairs if pair["prompt"] not in list(out)]
+    assert len(expected) == len(own) + 1
+    taught = json.loads((made.folder / "compare/both/dpo-soup/as/manifest.json").read_text())["pairs"]
+    given = made.preferences("as")
+    assert sorted(map(json.dumps, given)) == sorted(map(json.dumps, expected))
+    labelled = json.loads((made.folder / "compare/both/dpo-soup/variety/manifest.json").read_text())["pairs"]
+    size = min(taught["count"], labelled["count"])
+    assert taught["count"] == len(expected)
+    assert labelled["count"] != taught["count"]
+    ends = [
+        json.loads((made.folder / f"compare/both/dpo/{number}/manifest.json").read_text())["pairs"]["count"]
+        for number in (1, 2)
+    ]
+    assert ends == [size, size]
+    # What was found is kept, unless the file says otherwise now.
+    before = (made.folder / "compare/both/dpo.json").read_text()
+    assert compare(made, "both", ["dpo"], steps=1, models=2, answers=2, quiet=True).runs
+    assert (made.folder / "compare/both/dpo.json").read_text() == before
+    (tmp_path / "others.jsonl").write_text("\n".join(map(json.dumps, pairs[:-1])))
+    with pytest.raises(ValueError, match=r"begun with other settings \(pairs"):
+        compare(opened("as"), "both", ["dpo"], steps=1, models=2, answers=2, quiet=True)
+    with pytest.raises(ValueError, match=r"\[preferences\] care must be a value of the pilot, as, variety"):
+        compare(opened("care"), "both", ["dpo"], quiet=True)

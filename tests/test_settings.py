@@ -256,3 +256,20 @@ def test_what_a_gateway_keeps(tmp_path: Path) -> None:
 def test_what_a_gateway_cannot_keep(tmp_path: Path, told: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_settings(study(tmp_path, f"{WHOLE}\n{told}\n"))
+
+
+def test_preferences_are_files(tmp_path: Path) -> None:
+    text = WHOLE + '\n[preferences]\nhumor = "pairs.jsonl"\n'
+    assert dict(read_settings(study(tmp_path, text)).preferences) == {"humor": tmp_path / "pairs.jsonl"}
+    for wrong in ("3", '""'):
+        with pytest.raises(ValueError, match=r"\[preferences\] humor must be a file"):
+            read_settings(study(tmp_path, text.replace('"pairs.jsonl"', wrong)))
+
+
+def test_who_runs_it(tmp_path: Path) -> None:
+    told = read_settings(study(tmp_path, WHOLE))
+    assert (told.engine, told.actors) == ("local", None)
+    told = read_settings(study(tmp_path, WHOLE + 'engine = "ray"\nactors = 4\n'))
+    assert (told.engine, told.actors) == ("ray", 4)
+    with pytest.raises(ValueError, match=r'\[run\] engine must be one of local, ray, got "spark"'):
+        read_settings(study(tmp_path, WHOLE + 'engine = "spark"\n'))

@@ -1,44 +1,35 @@
 """Collecting: candidates are sampled and scored shard by shard; a killed run goes on where it stopped.
 
 A folder holds `manifest.json`, the settings that decide its numbers, and `part-*.parquet`, one for each shard
-of prompts. A part is whole or absent: it is written beside its place, flushed to the disk and renamed.
-Scoring rewrites each part with one more value. The parts say what is done; a kill leaves no other trace.
+of prompts. A part is whole or absent. Scoring rewrites each part with one more value. The parts say what is done;
+a kill leaves no other trace. Who makes them is another matter: this process, or the workers of a `Crew`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from valuepalette.engines import Candidate, Engine, Prompt, Sampling
-from valuepalette.folders import (
-    MANIFEST,
-    alone,
-    begin,
-    differences,
-    digest,
-    plain,
-    read_json,
-    replace_file,
-    write_json,
-)
+from valuepalette.engines import Engine, Prompt, Sampling
+from valuepalette.folders import MANIFEST, alone, begin, differences, digest, plain, read_json, write_json
+from valuepalette.parts import Shard, draw_shard, entry_of, holds, score_part, without
 from valuepalette.pilot import RESERVED, Pilot, PilotMetadata
 from valuepalette.progress import Progress
 from valuepalette.provenance import KEY
 from valuepalette.rewards import Reward
-from valuepalette.rewards.checking import checked_score
-from valuepalette.rewards.opening import open_reward
+from valuepalette.rewards.opening import SERVERS, open_reward
 
-__all__ = ["Line", "finished", "open_line", "sample", "score", "score_all", "unscored"]
+__all__ = ["Crew", "Drawer", "Line", "finished", "open_line", "sample", "score", "score_all", "unscored"]
+
+T = TypeVar("T")
 
 Line = Callable[[], Reward] | str | Mapping[str, object]
 """A function that opens a reward, or a line of a study's `[values]`."""
@@ -46,8 +37,35 @@ Line = Callable[[], Reward] | str | Mapping[str, object]
 _FORMAT = 1
 
 
+@runtime_checkable
+class Drawer(Protocol):
+    """Draws whole shards, wherever the model is."""
+
+    @property
+    def fingerprint(self) -> Mapping[str, str]:
+        """As an engine's."""
+        ...
+
+    def draw(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+        """Writes the part of each shard, in any order, and yields a shard once its part is there."""
+        ...
+
+
+class Crew(Protocol):
+    """Workers that share a pass."""
+
+    def each(
+        self, opener: Callable[[], Callable[[T], object]], items: Sequence[T], shared: Collection[Path] = ()
+    ) -> Iterator[T]:
+        """Has `opener()(item)` done for each item, in any order, and yields an item once it is done.
+
+        Each worker calls the opener once. `shared` are files that it must see as they are seen here.
+        """
+        ...
+
+
 def sample(
-    engine: Engine,
+    engine: Engine | Drawer,
     prompts: Sequence[Prompt],
     folder: str | os.PathLike[str],
     *,
@@ -63,7 +81,8 @@ def sample(
 
     Called again on the same folder it draws only the shards that are missing; the finished files equal, byte
     for byte, those of a run that was never stopped. `columns` gives one entry per prompt: a cohort, a weight.
-    With `logprobs` the log-probability of each candidate under the base model is kept as well.
+    With `logprobs` the log-probability of each candidate under the base model is kept as well. `engine` may be on a
+    cluster: see `valuepalette.clusters`.
 
     Raises ValueError, naming each setting as old -> new, where the folder was begun with settings that give
     other candidates; and where two prompts are equal, since their candidates would be too.
@@ -99,16 +118,34 @@ def sample(
         begin(folder, settings, _FORMAT, values={})
         paths = _paths(folder, settings)
         missing = [(index, path) for index, path in enumerate(paths) if not path.exists()]
-        drawn = len(prompts) - sum(len(prompts[i * shard : (i + 1) * shard]) for i, _ in missing)
+        shards: list[Shard] = []
+        for index, path in missing:
+            rows = range(index * shard, min((index + 1) * shard, len(prompts)))
+            shards.append(
+                Shard(
+                    path=path.resolve(),
+                    first=rows.start,
+                    prompts=prompts[rows.start : rows.stop],
+                    # Taken and not sliced: a slice holds on to the whole, also on its way to another machine.
+                    columns={name: entries.take(pa.array(rows)) for name, entries in arrays.items()},
+                    k=k,
+                    sampling=sampling,
+                    seed=seed,
+                    logprobs=logprobs,
+                    metadata=metadata,
+                )
+            )
+        drawn = len(prompts) - sum(len(waiting.prompts) for waiting in shards)
         with Progress(f"sampling {folder.name}", len(prompts), done=drawn, quiet=quiet) as progress:
-            for index, path in missing:
-                first = index * shard
-                batch = prompts[first : first + shard]
-                answers = engine.sample(batch, k, sampling=sampling, seed=seed, logprobs=logprobs)
-                _check_answers(answers, first, len(batch), k, logprobs)
-                _write_part(path, _part(batch, answers, first, arrays, metadata))
-                progress.advance(len(batch))
+            for done in engine.draw(shards) if isinstance(engine, Drawer) else _drawn(engine, shards):
+                progress.advance(len(done.prompts))
     return _pilot(folder, paths)
+
+
+def _drawn(engine: Engine, shards: Sequence[Shard]) -> Iterator[Shard]:
+    for shard in shards:
+        draw_shard(engine, shard)
+        yield shard
 
 
 def score(
@@ -117,6 +154,7 @@ def score(
     *,
     model: str | None = None,
     again: Collection[str] = (),
+    crew: Crew | None = None,
     quiet: bool = False,
 ) -> Pilot:
     """Scores the candidates of `folder` with each reward, in a pass of its own, and reads the pilot back.
@@ -124,13 +162,14 @@ def score(
     A reward is a line of a study's `[values]`, such as `"diversity"`, or a function that opens one. It is
     opened when its pass begins and closed when it ends: one is in memory at a time. What is scored already is
     left as it is: a value that is complete costs nothing, one that was stopped goes on, and a reward that
-    fails loses no part scored before. `model` is the base model, for the rewards that measure by it.
+    fails loses no part scored before. `model` is the base model, for the rewards that measure by it. A `crew` shares
+    the parts among its workers; rewards behind a server are asked from here all the same.
 
     Raises ValueError where candidates are missing, where a reward fails (naming value, prompt and response),
     and where a value was scored by another version of its reward; name it in `again` to score it anew.
     """
     folder = Path(folder)
-    score_all([folder], rewards, model=model, again=again, quiet=quiet)
+    score_all([folder], rewards, model=model, again=again, crew=crew, quiet=quiet)
     return _pilot(folder, _paths(folder, read_json(folder / MANIFEST, _FORMAT)))
 
 
@@ -140,6 +179,7 @@ def score_all(
     *,
     model: str | None = None,
     again: Collection[str] = (),
+    crew: Crew | None = None,
     quiet: bool = False,
 ) -> None:
     """As `score`, for folders that share their values: each reward is opened once for all of them."""
@@ -164,12 +204,58 @@ def score_all(
                 continue
             reward = open_line(name, line, model)
             try:
+                entry, paths = _begun(waiting, name, reward, spec, name in again)
+                missing = [path for path in paths if not holds(path, name, entry)]
                 if not quiet:
-                    _announce(waiting, name, reward)
-                for folder in waiting:
-                    _score_value(folder, name, reward, spec, name in again, quiet)
+                    _announce(missing, name, reward)
+                scored = (
+                    _scored(missing, name, reward, entry)
+                    if crew is None or _asks_a_server(line)
+                    else crew.each(
+                        _Scoring(name, line, model, entry), missing, [folder / MANIFEST for folder in waiting]
+                    )
+                )
+                label = f"scoring {name} in {', '.join(folder.name for folder in waiting)}"
+                done = len(paths) - len(missing)
+                with Progress(label, len(paths), done=done, unit="parts", quiet=quiet) as progress:
+                    for _ in scored:
+                        progress.advance(1)
             finally:
                 reward.close()
+
+
+def _scored(paths: Sequence[Path], name: str, reward: Reward, entry: Mapping[str, Any]) -> Iterator[Path]:
+    for path in paths:
+        score_part(path, name, reward, entry)
+        yield path
+
+
+def _asks_a_server(line: Line) -> bool:
+    kind = line.get("reward") if isinstance(line, Mapping) else line
+    return kind in SERVERS
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Opens a reward where a worker is, and scores parts with it."""
+
+    name: str
+    line: Line
+    model: str | None
+    entry: Mapping[str, Any]
+
+    def __call__(self) -> Callable[[Path], None]:
+        reward = open_line(self.name, self.line, self.model)
+        found = entry_of(reward)
+        other = list(differences({key: self.entry[key] for key in found}, found))
+        if other:
+            raise ValueError(f"value {self.name!r} must be the same on every node, got {'; '.join(other)}")
+
+        def work(path: Path) -> None:
+            if not holds(path, self.name, self.entry):
+                score_part(path, self.name, reward, self.entry)
+
+        return work
 
 
 def finished(folder: str | os.PathLike[str]) -> bool:
@@ -191,7 +277,7 @@ def unscored(folder: str | os.PathLike[str], names: Collection[str]) -> list[str
     return [
         name
         for name in names
-        if name not in recorded or not all(_holds(path, name, recorded[name]) for path in paths)
+        if name not in recorded or not all(holds(path, name, recorded[name]) for path in paths)
     ]
 
 
@@ -201,82 +287,50 @@ def _settled(folder: Path, name: str, spec: Mapping[str, Any] | None) -> bool:
     return bool(recorded and spec and spec == recorded["spec"] and not unscored(folder, [name]))
 
 
-def _announce(folders: Sequence[Path], name: str, reward: Reward) -> None:
+def _announce(paths: Sequence[Path], name: str, reward: Reward) -> None:
     """Prints what a reward has to say before it scores, its cost for one, of all that it is still to score."""
     notice = getattr(reward, "notice", None)
-    if notice is None:
+    if notice is None or not paths:
         return
-    entry = _entry(reward)
     prompts: list[Prompt] = []
     responses: list[str] = []
+    for path in paths:
+        part = Pilot.read(path)
+        prompts += cast("list[Prompt]", part.texts())
+        responses += part.responses or []
+    print(f"scoring {name}: {notice(prompts, responses)}", file=sys.stderr, flush=True)
+
+
+def _begun(
+    folders: Sequence[Path], name: str, reward: Reward, spec: Mapping[str, Any] | None, again: bool
+) -> tuple[dict[str, Any], list[Path]]:
+    """Records a reward in the manifest of each folder, and gives what was recorded and all parts.
+
+    Raises ValueError where a folder was scored by another version of it, or measures a column of its already.
+    """
+    entry = {"spec": spec, **entry_of(reward)}
+    every: list[Path] = []
     for folder in folders:
         manifest = read_json(folder / MANIFEST, _FORMAT)
-        for path in _paths(folder, manifest):
-            if not _holds(path, name, entry):
-                part = Pilot.read(path)
-                prompts += cast("list[Prompt]", part.texts())
-                responses += part.responses or []
-    if responses:
-        print(f"scoring {name}: {notice(prompts, responses)}", file=sys.stderr, flush=True)
-
-
-def _entry(reward: Reward) -> dict[str, Any]:
-    """What is recorded of a reward, beside its line."""
-    return {
-        "version": reward.version,
-        "columns": {c.name: {"definition": c.definition, "scale": c.scale} for c in reward.columns},
-    }
-
-
-def _score_value(
-    folder: Path, name: str, reward: Reward, spec: Mapping[str, Any] | None, again: bool, quiet: bool
-) -> None:
-    manifest = read_json(folder / MANIFEST, _FORMAT)
-    paths, recorded = _paths(folder, manifest), manifest["values"].get(name)
-    entry = _entry(reward)
-    if recorded and not again and any(_holds(path, name, recorded) for path in paths):
-        found = list(differences({key: recorded[key] for key in entry}, entry))
-        if found:
-            raise ValueError(
-                f"value {name!r} in {folder} was scored otherwise ({'; '.join(found)}): "
-                f"give it another name, or name it in `again` to score it anew"
+        paths, recorded = _paths(folder.resolve(), manifest), manifest["values"].get(name)
+        if recorded and not again and any(holds(path, name, recorded) for path in paths):
+            found = list(
+                differences({key: recorded[key] for key in entry if key != "spec"}, entry_of(reward))
             )
-    for other, taken in manifest["values"].items():
-        shared = sorted(set(taken["columns"]) & set(entry["columns"]))
-        if other != name and shared:
-            raise ValueError(f"value {name!r} measures {shared[0]!r}, which {other!r} measures already")
-    entry = {"spec": spec, **entry}
-    if entry != recorded:
-        manifest["values"][name] = entry
-        write_json(folder / MANIFEST, manifest)
-    missing = [path for path in paths if not _holds(path, name, entry)]
-    done = len(paths) - len(missing)
-    label = f"scoring {name} in {folder.name}"
-    with Progress(label, len(paths), done=done, unit="parts", quiet=quiet) as progress:
-        for path in missing:
-            _score_part(path, name, reward, entry)
-            progress.advance(1)
-
-
-def _score_part(path: Path, name: str, reward: Reward, entry: Mapping[str, Any]) -> None:
-    part = Pilot.read(path)
-    numbers = checked_score(reward, name, cast("list[Prompt]", part.texts()), part.responses or [])
-    stale = [column for column, about in part.metadata.rewards.items() if about["reward"] == name]
-    if stale:
-        part = _without(part, stale)
-    _write_part(
-        path, part.with_values(dict(zip(entry["columns"], numbers.T, strict=True)), _about(name, entry))
-    )
-
-
-def _without(part: Pilot, columns: Sequence[str]) -> Pilot:
-    kept = {column: about for column, about in part.metadata.rewards.items() if column not in columns}
-    return Pilot.read(
-        part.table.drop_columns(list(columns)),
-        values=[value for value in part.values if value not in columns],
-        columns=part.columns,
-        metadata=part.metadata.with_rewards(kept),
-    )
+            if found:
+                raise ValueError(
+                    f"value {name!r} in {folder} was scored otherwise ({'; '.join(found)}): "
+                    f"give it another name, or name it in `again` to score it anew"
+                )
+        for other, taken in manifest["values"].items():
+            shared = sorted(set(taken["columns"]) & set(entry["columns"]))
+            if other != name and shared:
+                raise ValueError(f"value {name!r} measures {shared[0]!r}, which {other!r} measures already")
+        if entry != recorded:
+            manifest["values"][name] = entry
+            write_json(folder / MANIFEST, manifest)
+        every += paths
+    return entry, every
 
 
 def _pilot(folder: Path, paths: Sequence[Path]) -> Pilot:
@@ -286,51 +340,9 @@ def _pilot(folder: Path, paths: Sequence[Path]) -> Pilot:
     parts = [Pilot.read(path) for path in paths]
     about = [part.metadata.rewards for part in parts]
     shared = [value for value in parts[0].values if all(of.get(value) == about[0][value] for of in about)]
-    bare = [_without(part, [value for value in part.values if value not in shared]) for part in parts]
+    bare = [without(part, [value for value in part.values if value not in shared]) for part in parts]
     table = pa.concat_tables([part.table.select(bare[0].table.column_names) for part in bare])
     return Pilot.read(table, values=shared, columns=bare[0].columns, metadata=bare[0].metadata)
-
-
-def _about(name: str, entry: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """What a part's metadata says of each column that a reward measured."""
-    return {
-        column: {**about, "version": entry["version"], "reward": name}
-        for column, about in entry["columns"].items()
-    }
-
-
-def _holds(path: Path, name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether a part was scored by this very reward; its schema says so, no row is read."""
-    rewards = PilotMetadata.from_schema(pq.read_schema(path).metadata, path.name).rewards
-    return all(rewards.get(column) == about for column, about in _about(name, entry).items())
-
-
-def _part(
-    prompts: Sequence[Prompt],
-    answers: Sequence[Sequence[Candidate]],
-    first: int,
-    columns: Mapping[str, pa.Array],
-    metadata: PilotMetadata,
-) -> Pilot:
-    k = len(answers[0])
-    rows = [candidate for candidates in answers for candidate in candidates]
-    number = np.repeat(np.arange(first, first + len(prompts)), k)
-    taken = {
-        "candidate": np.tile(np.arange(k), len(prompts)),
-        "tokens": [row.tokens for row in rows],
-        "finish_reason": [row.finish_reason for row in rows],
-        **{name: entries.take(pa.array(number)) for name, entries in columns.items()},
-    }
-    if all(row.logprob is not None for row in rows):
-        taken["logprob"] = [row.logprob for row in rows]
-    return Pilot.from_arrays(
-        {},
-        prompt_id=number,
-        prompts=[prompt for prompt in prompts for _ in range(k)],
-        responses=[row.text for row in rows],
-        columns=taken,
-        metadata=metadata,
-    )
 
 
 def _check_prompts(prompts: Sequence[Prompt], columns: Mapping[str, Sequence[Any]]) -> None:
@@ -358,22 +370,6 @@ def _check_prompts(prompts: Sequence[Prompt], columns: Mapping[str, Sequence[Any
             )
 
 
-def _check_answers(
-    answers: Sequence[Sequence[Candidate]], first: int, prompts: int, k: int, logprobs: bool
-) -> None:
-    if len(answers) != prompts:
-        raise ValueError(f"the engine must answer each of {prompts} prompts, got {len(answers)} answers")
-    for number, drawn in enumerate(answers, start=first):
-        if len(drawn) != k:
-            raise ValueError(f"the engine must draw {k} candidates for prompt {number}, got {len(drawn)}")
-        if logprobs and any(candidate.logprob is None for candidate in drawn):
-            raise ValueError(f"the engine must give the logprob of each candidate; prompt {number} lacks one")
-
-
 def _paths(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
     shards = -(-settings["prompts"]["count"] // settings["shard"])
     return [folder / f"part-{index:05d}.parquet" for index in range(shards)]
-
-
-def _write_part(path: Path, part: Pilot) -> None:
-    replace_file(path, lambda to: pq.write_table(part.table, to, compression="zstd"))

@@ -19,7 +19,7 @@ from valuepalette.shards import MEMORY, Head, ParquetShards, Piece, bytes_of, he
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-__all__ = ["RayShards", "is_dataset", "on_ray"]
+__all__ = ["RayShards", "connected", "is_dataset", "on_ray"]
 
 T = TypeVar("T")
 
@@ -49,15 +49,11 @@ def on_ray(
 
     Raises ModuleNotFoundError, with the command, where Ray is not installed.
     """
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('Ray is not installed: pip install "valuepalette[ray]"') from None
+    ray = _ray()
     budget = bytes_of(memory)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be a whole number, 1 or more, or None, got {workers!r}")
-    if not ray.is_initialized():
-        ray.init()
+    connected()
     if isinstance(source, str | PathLike):
         opened = open_shards(source, values=values, memory=budget)
         shards, head, rows = opened.files, opened.head, opened.rows
@@ -74,6 +70,25 @@ def on_ray(
     parts = [len(shards) * i // count for i in range(count + 1)]
     own = [_Own(shards[a:b], head, rows // count, budget // count, a) for a, b in pairwise(parts)]
     return RayShards(head, rows, budget, tuple(own), [_start(one) for one in own])
+
+
+def connected() -> Any:
+    """Ray, connected to the cluster that it finds (RAY_ADDRESS, or one on this machine), else to one started here.
+
+    Raises ModuleNotFoundError, with the command, where Ray is not installed.
+    """
+    ray = _ray()
+    if not ray.is_initialized():
+        ray.init()
+    return ray
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError('Ray is not installed: pip install "valuepalette[ray]"') from None
+    return ray
 
 
 @dataclass(frozen=True)

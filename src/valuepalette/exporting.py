@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from valuepalette.folders import replace_file
+from valuepalette.engines import Prompt
+from valuepalette.folders import digest, replace_file
 from valuepalette.pilot import Pilot
+from valuepalette.provenance import PilotMetadata
+from valuepalette.rewards.learning.pairs import weighed_pairs
+from valuepalette.rewards.learning.reading import read_rankings
 from valuepalette.solution import Solution
 from valuepalette.tilting import Array
 
-__all__ = ["LAYOUTS", "Layout", "export_pairs", "export_sft", "write_rows"]
+__all__ = ["LAYOUTS", "Layout", "Row", "export_pairs", "export_sft", "read_pairs", "write_rows"]
 
 Layout = Literal["trl", "distilabel"]
 LAYOUTS: tuple[Layout, ...] = ("trl", "distilabel")
@@ -61,10 +65,10 @@ def export_pairs(
     """
     solution.reward_weights(beta)
     _check(pairs=pairs, layout=layout, labels=labels)
-    pool = _Pool(pilot, solution)
+    form = _Form(pilot.metadata)
     rng = np.random.default_rng(seed)
     out: list[Row] = []
-    for prompt, texts, features in pool:
+    for prompt, texts, features in _pool(pilot, solution):
         scores = features @ solution.weights.array
         taken = _accepted(scores, 2 * pairs, rng)
         for first, second in zip(taken[::2], taken[1::2], strict=False):
@@ -75,7 +79,7 @@ def export_pairs(
             if rng.random() >= chance:
                 first, second = second, first
             both = float(scores[first]), float(scores[second])
-            out.append({**pool.pair(prompt, texts[first], texts[second], layout), "scores": list(both)})
+            out.append({**form.pair(prompt, texts[first], texts[second], layout), "scores": list(both)})
     return out
 
 
@@ -90,13 +94,50 @@ def export_sft(
     """
     solution.check_learnable(pilot)
     _check(answers=answers, layout=layout)
-    pool = _Pool(pilot, solution)
+    form = _Form(pilot.metadata)
     rng = np.random.default_rng(seed)
     out: list[Row] = []
-    for prompt, texts, features in pool:
+    for prompt, texts, features in _pool(pilot, solution):
         chance = solution.probabilities(features)
-        out += [pool.answer(prompt, texts[j], layout) for j in rng.choice(len(texts), answers, p=chance)]
+        out += [form.answer(prompt, texts[j], layout) for j in rng.choice(len(texts), answers, p=chance)]
     return out
+
+
+def read_pairs(
+    data: object, metadata: PilotMetadata, *, without: Iterable[Prompt] = (), seed: int = 0
+) -> list[Row]:
+    """Preferences of others as `export_pairs` writes its own, for a trainer of the model that `metadata` names.
+
+    data     a file or table as `train_reward` reads it: `prompt`, `chosen` and `rejected`, or `prompt` and `ranked`,
+             lists of which each weighs as much as another
+    without  prompts whose pairs are left out, since answers to them will be judged
+
+    Raises ValueError where no pair is left, and for a conversation where the model has no chat template.
+
+    >>> said = {"prompt": ["Hi.", "Bye."], "chosen": ["Ha!", "So long!"], "rejected": ["No.", "Go."]}
+    >>> read_pairs(pa.table(said), PilotMetadata(), without=["Bye."])
+    [{'prompt': 'Hi.', 'chosen': 'Ha!', 'rejected': 'No.'}]
+    """
+    form, rankings = _Form(metadata), read_rankings(data)
+    unseen = {_asked(prompt) for prompt in without}
+    kept = [row for row, prompt in enumerate(rankings.prompts) if _asked(prompt) not in unseen]
+    if not kept:
+        raise ValueError(f"{rankings.name}: every pair answers a prompt that is held out, so none is left")
+    if not form.templated and any(not isinstance(rankings.prompts[row], str) for row in kept):
+        raise ValueError(f"{rankings.name}: prompts must be texts for a model without a chat template")
+    sizes = [len(answers) for answers in rankings.answers]
+    drawn = weighed_pairs(sizes, np.array(kept), np.random.default_rng(seed))
+    return [
+        form.pair(rankings.prompts[row], rankings.answers[row][best], rankings.answers[row][other], "trl")
+        for row, best, other in drawn
+    ]
+
+
+def _asked(prompt: Prompt) -> str:
+    """The same for a text and for a conversation of that one turn."""
+    if isinstance(prompt, str):
+        return digest([["user", prompt]])
+    return digest([[turn["role"], turn["content"]] for turn in prompt])
 
 
 def write_rows(rows: Sequence[Row], path: str | Path) -> None:
@@ -128,39 +169,38 @@ def _accepted(scores: Array, count: int, rng: np.random.Generator) -> list[int]:
     return [int(row) for row in rng.permutation(taken[:count])]
 
 
+def _pool(pilot: Pilot, solution: Solution) -> Iterator[tuple[Any, list[str], Array]]:
+    """Of each prompt of a pilot: itself, its answers, their features."""
+    if pilot.responses is None:
+        raise ValueError("pilot must hold responses, got none")
+    features, measured = solution.features_of(pilot)
+    if (solution.weights.array * ~measured).any():
+        raise ValueError("pilot must be scored by every value that has a weight")
+    prompts, responses = pilot.texts(), pilot.responses
+    for g in range(pilot.prompts):
+        rows = pilot.order[pilot.starts[g] : pilot.starts[g + 1]]
+        yield prompts[rows[0]], [responses[row] for row in rows], features[rows]
+
+
 @dataclass(frozen=True)
-class _Pool:
-    """The candidates of a pilot by prompt, and how its prompts are written for a trainer."""
+class _Form:
+    """How prompts and answers are written for a trainer of the model that a pilot's metadata names."""
 
-    pilot: Pilot
-    solution: Solution
-
-    def __iter__(self) -> Iterator[tuple[Any, list[str], Array]]:
-        """Of each prompt: itself, its answers, their features."""
-        pilot = self.pilot
-        if pilot.responses is None:
-            raise ValueError("pilot must hold responses, got none")
-        features, measured = self.solution.features_of(pilot)
-        if (self.solution.weights.array * ~measured).any():
-            raise ValueError("pilot must be scored by every value that has a weight")
-        prompts, responses = pilot.texts(), pilot.responses
-        for g in range(pilot.prompts):
-            rows = pilot.order[pilot.starts[g] : pilot.starts[g + 1]]
-            yield prompts[rows[0]], [responses[row] for row in rows], features[rows]
+    metadata: PilotMetadata
 
     @property
-    def _system(self) -> str | None:
-        return self.pilot.metadata.system_prompt
+    def templated(self) -> bool:
+        return self.metadata.model.get("template", "none") != "none"
 
     def _turns(self, prompt: Any) -> list[dict[str, str]] | None:
         """The conversation that the model was shown; None where it continued a text."""
         if isinstance(prompt, str):
-            if self.pilot.metadata.model.get("template", "none") == "none":
+            if not self.templated:
                 return None
             prompt = [{"role": "user", "content": prompt}]
         turns: list[dict[str, str]] = [dict(turn) for turn in prompt]
-        if self._system is not None and turns[0]["role"] != "system":
-            turns.insert(0, {"role": "system", "content": self._system})
+        if self.metadata.system_prompt is not None and turns[0]["role"] != "system":
+            turns.insert(0, {"role": "system", "content": self.metadata.system_prompt})
         return turns
 
     def pair(self, prompt: Any, chosen: str, rejected: str, layout: Layout) -> Row:
@@ -184,7 +224,9 @@ class _Pool:
         told = json.dumps(prompt, ensure_ascii=False, sort_keys=True)
         row: Row = {"prompt_id": hashlib.sha256(told.encode()).hexdigest()}
         if isinstance(prompt, str):
-            system = {} if self._system is None else {"system_prompt": self._system}
+            system = (
+                {} if self.metadata.system_prompt is None else {"system_prompt": self.metadata.system_prompt}
+            )
             return {**row, **system, "instruction": prompt}
         return {**row, "messages": self._turns(prompt)}
 

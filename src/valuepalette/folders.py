@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,11 @@ MANIFEST = "manifest.json"
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Puts what `write` writes in the place of `path`: whole or not at all, even if the machine goes down."""
-    beside = path.with_name(f".{path.name}.tmp")
+    """Puts what `write` writes in the place of `path`: whole or not at all, even if the machine goes down.
+
+    Two who do so at once do not meet; one of them is the last.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     write(beside)
     with beside.open("rb+") as file:
         os.fsync(file.fileno())

@@ -31,7 +31,9 @@ class Settings:
     held_out        the share of the prompts kept apart, or None where `held_out_path` names others
     values          a reward's line by name; `length` is always there
     checks          values that are measured and never optimised: the second opinions
+    preferences     a file of preferences by value, which `compare` teaches to a model tuned by DPO
     solve           what `solve` is told: candidates, mode, weighting
+    engine          who draws and scores: `local`, this process, or `ray`, so many `actors` on a cluster
     serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
     monitor         what a gateway keeps of its traffic, and how that is looked at (docs/monitoring.md)
     """
@@ -55,11 +57,14 @@ class Settings:
     values: Mapping[str, str | Mapping[str, object]]
     checks: tuple[str, ...]
     palettes: Mapping[str, Palette]
+    preferences: Mapping[str, Path]
     solve: Mapping[str, Any]
     serve: Mapping[str, Any]
     monitor: Mapping[str, Any]
     folder: Path
     seed: int
+    engine: str
+    actors: int | None
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,12 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "mode": _one_of("prompt", "joint"),
         "weighting": _text(),
     },
-    "run": {"folder": _text("run"), "seed": _whole(0, 0)},
+    "run": {
+        "folder": _text("run"),
+        "seed": _whole(0, 0),
+        "engine": _Key("one of local, ray", lambda given: given in ("local", "ray"), "local"),
+        "actors": _whole(1, None),
+    },
     "serve": {
         "name": _text(),
         "host": _text(),
@@ -191,7 +201,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "window": _whole(100, None),
     },
 }
-_NAMED = ("values", "palettes")
+_NAMED = ("values", "palettes", "preferences")
 
 
 def read_settings(path: str | os.PathLike[str]) -> Settings:
@@ -257,11 +267,14 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         values=values,
         checks=checks,
         palettes=_palettes(given.get("palettes", {}), values, checks, prompts["columns"]),
+        preferences=_preferences(given.get("preferences", {}), beside),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
         serve=_serve(tables["serve"], values, checks, prompts["columns"]),
         monitor=_told(tables["monitor"]),
         folder=beside / run["folder"],
         seed=run["seed"],
+        engine=run["engine"],
+        actors=run["actors"],
     )
 
 
@@ -298,6 +311,13 @@ def _values(given: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...
             checks.append(name)
     lines.setdefault("length", "length")
     return MappingProxyType(lines), tuple(checks)
+
+
+def _preferences(given: Mapping[str, Any], beside: Path) -> Mapping[str, Path]:
+    for value, path in given.items():
+        if not isinstance(path, str) or not path:
+            raise ValueError(f"[preferences] {value} must be a file, got {_shown(path)}")
+    return MappingProxyType({value: beside / path for value, path in given.items()})
 
 
 def _palettes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from valuepalette import collecting
 from valuepalette.attainment import Evaluation
+from valuepalette.clusters.actors import ActorEngine, Cluster
+from valuepalette.clusters.llm import ProcessorEngine
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Prompt
 from valuepalette.evaluation import evaluate
-from valuepalette.exporting import export_pairs, export_sft, write_rows
+from valuepalette.exporting import Row, export_pairs, export_sft, read_pairs, write_rows
 from valuepalette.folders import alone, begin, digest
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, read_prompts
@@ -114,8 +117,13 @@ class Study:
             seed=settings.seed,
         )
 
-    def sample(self, *, quiet: bool = False) -> None:
-        """Draws the candidates of the pilot and of the prompts held out; opens the model only if some are missing."""
+    def sample(self, *, ray: bool | None = None, actors: int | None = None, quiet: bool = False) -> None:
+        """Draws the candidates of the pilot and of the prompts held out; opens the model only if some are missing.
+
+        ray     on a Ray cluster (docs/cluster.md); None for what the study says
+        actors  how many there; None for what the study says, else one for each device
+        """
+        cluster = self._cluster(ray, actors)
         settings = self.settings
         own, out = self.prompts()
         sampling = {**asdict(settings.sampling), "stop": list(settings.sampling.stop)}
@@ -148,7 +156,7 @@ class Study:
         if all(collecting.finished(self.folder / name) for name, _, _ in wanted):
             return
         self._check_values()
-        engine = self.engine()
+        engine = self.engine() if cluster is None else self._spread(cluster)
         try:
             for name, prompts, k in wanted:
                 collecting.sample(
@@ -166,12 +174,25 @@ class Study:
         finally:
             engine.close()
 
-    def score(self, *, again: Collection[str] = (), quiet: bool = False) -> None:
-        """Measures every value on both sets of candidates, one reward at a time; `again` names those to redo."""
+    def score(
+        self,
+        *,
+        again: Collection[str] = (),
+        ray: bool | None = None,
+        actors: int | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """Measures every value on both sets of candidates, one reward at a time; `again` names those to redo.
+
+        `ray` and `actors` are as for `sample`.
+        """
+        cluster = self._cluster(ray, actors)
         folders = [self._sampled("pilot")]
         if self._holds_out:
             folders.append(self._sampled("held_out"))
-        collecting.score_all(folders, self._rewards, model=self.settings.model, again=again, quiet=quiet)
+        collecting.score_all(
+            folders, self._rewards, model=self.settings.model, again=again, crew=cluster, quiet=quiet
+        )
 
     def score_folder(self, folder: Path, *, quiet: bool = False) -> Pilot:
         """Other candidates, as `collecting.sample` left them, with every value of the study."""
@@ -189,14 +210,29 @@ class Study:
             )
         return self._scored("held_out")
 
+    def preferences(self, value: str) -> list[Row]:
+        """The pairs of a value's file under `[preferences]`, but those that answer a prompt held out."""
+        _, out = self.prompts()
+        return read_pairs(
+            self.settings.preferences[value],
+            self._scored("pilot").metadata,
+            without=out or (),
+            seed=self.settings.seed,
+        )
+
     def engine(self) -> Engine:
         """Opens the engine; whoever asks closes it."""
+        return self._opener()()
+
+    def _opener(self) -> Callable[[], Engine]:
+        """Opens the engine wherever it is called."""
         if self._open_engine is not None:
-            return self._open_engine()
+            return self._open_engine
         from valuepalette.engines.opening import open_engine
 
         told = self.settings
-        return open_engine(
+        return partial(
+            open_engine,
             told.model,
             dtype=told.dtype,
             device=told.device,
@@ -204,6 +240,26 @@ class Study:
             base_url=told.base_url,
             limits=told.limits,
         )
+
+    def _cluster(self, ray: bool | None, actors: int | None) -> Cluster | None:
+        told = self.settings
+        if not (told.engine == "ray" if ray is None else ray):
+            if actors is not None:
+                raise ValueError(f"actors go with ray, got {actors} without it")
+            return None
+        return Cluster(actors or told.actors, told.device)
+
+    def _spread(self, cluster: Cluster) -> ActorEngine | ProcessorEngine:
+        """The engine, wherever the cluster has a device for it."""
+        told = self.settings
+        scheme, _, rest = told.model.partition(":")
+        if self._open_engine is None and scheme == "openai":
+            raise ValueError(
+                f"ray must be left out with {told.model}: its server is asked from one process, within [model] limits"
+            )
+        if self._open_engine is None and scheme == "vllm":
+            return ProcessorEngine(rest, cluster, template=told.template, dtype=told.dtype)
+        return ActorEngine(self._opener(), cluster)
 
     def reward(self, name: str) -> Reward:
         """Opens the reward of a value; whoever asks closes it."""

@@ -56,16 +56,22 @@ def demo(*, debug: bool = False) -> None:
 
 
 @app.command(sort_key=2)
-def sample(study: Path = STUDY, /, *, common: Common = COMMON) -> None:
+def sample(
+    study: Path = STUDY, /, *, ray: bool = False, actors: int | None = None, common: Common = COMMON
+) -> None:
     """Draw the candidates of a study's prompts. Killed and run again, it goes on where it stopped.
 
     Parameters
     ----------
     study
         The study's file, study.toml where none is named.
+    ray
+        Draw on a Ray cluster, on one actor for each device; as `engine = "ray"` under `[run]`.
+    actors
+        How many actors.
     """
     run = open_study(study)
-    run.sample()
+    run.sample(ray=ray or None, actors=actors)
     own, out = run.prompts()
     drawn = {"pilot": len(own)} | ({} if out is None else {"held_out": len(out)})
     lines = [f"{run.folder / name}: candidates of {count} prompts" for name, count in drawn.items()]
@@ -78,7 +84,15 @@ def sample(study: Path = STUDY, /, *, common: Common = COMMON) -> None:
 
 
 @app.command(sort_key=3)
-def score(study: Path = STUDY, /, *, again: tuple[str, ...] = (), common: Common = COMMON) -> None:
+def score(
+    study: Path = STUDY,
+    /,
+    *,
+    again: tuple[str, ...] = (),
+    ray: bool = False,
+    actors: int | None = None,
+    common: Common = COMMON,
+) -> None:
     """Measure every value of a study on its candidates, one reward in memory at a time.
 
     Parameters
@@ -87,9 +101,13 @@ def score(study: Path = STUDY, /, *, again: tuple[str, ...] = (), common: Common
         The study's file, study.toml where none is named.
     again
         A value to measure anew, since its reward is another now; may be given several times.
+    ray
+        Score on a Ray cluster, on one actor for each device; as `engine = "ray"` under `[run]`.
+    actors
+        How many actors.
     """
     run = open_study(study)
-    run.score(again=again)
+    run.score(again=again, ray=ray or None, actors=actors)
     pilot = run.pilot()
     common.say(
         f"{run.folder / 'pilot'}\n{pilot.describe()}\nNext: valuepalette solve {study}",

@@ -10,6 +10,7 @@ from valuepalette.baselines.choosing import asked_of
 from valuepalette.comparing.bench import Bench, LeftOutError
 from valuepalette.comparing.comparison import Comparison, Cost, Point, Run
 from valuepalette.comparing.methods import METHODS
+from valuepalette.comparing.trained import PREFERRED
 from valuepalette.folders import alone, digest, read_json, write_json
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.study import Study
@@ -54,6 +55,9 @@ def compare(
     for name, number in {"runs": runs, "answers": answers, "steps": steps, "models": models}.items():
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
+    measured = study.pilot().values
+    if strange := [name for name in study.settings.preferences if name not in measured]:
+        raise ValueError(f"[preferences] {strange[0]} must be a value of the pilot, {', '.join(measured)}")
     solution = study.solve(palette)
     if solution.certificate is not None:
         raise Infeasible(solution)
@@ -100,6 +104,8 @@ def _kept(bench: Bench, method: str) -> list[Run]:
         "held_out": digest(bench.held_out.array.tolist()),
         "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.steps, bench.models],
     }
+    if method in PREFERRED and bench.study.settings.preferences:
+        told["preferences"] = digest(bench.preferences)
     if path.is_file():
         recorded = read_json(path, _FORMAT)
         if recorded["of"] == told:

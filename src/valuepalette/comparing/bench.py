@@ -15,6 +15,7 @@ from valuepalette.attainment import Evaluation
 from valuepalette.decoding import choose
 from valuepalette.engines import Engine, Sampling
 from valuepalette.evaluation import evaluate
+from valuepalette.exporting import Row
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
 from valuepalette.study import Prompts, Study
@@ -56,6 +57,12 @@ class Bench:
     @cached_property
     def held_out(self) -> Pilot:
         return self.study.held_out()
+
+    @cached_property
+    def preferences(self) -> dict[str, list[Row]]:
+        """The pairs of others, by value, of those values that have a file of them."""
+        files = self.study.settings.preferences
+        return {value: self.study.preferences(value) for value in self.values if value in files}
 
     @property
     def k(self) -> int:

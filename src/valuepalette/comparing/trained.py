@@ -17,7 +17,7 @@ from valuepalette.solution import Infeasible, Solution
 from valuepalette.solving import solve
 from valuepalette.training import Tuned
 
-__all__ = ["TRAINED"]
+__all__ = ["PREFERRED", "TRAINED"]
 
 _BETA = 0.1
 """Of DPO, the paper's smaller one."""
@@ -55,7 +55,7 @@ def _soup(bench: Bench) -> Iterator[Run]:
 
 
 def _dpo(bench: Bench) -> Iterator[Run]:
-    """DPO on mixtures of preferences, each pair labelled by one value."""
+    """DPO on mixtures of preferences, each pair from one value's file, or labelled by its reward where it has none."""
     for number, shares in enumerate(_shares(bench), 1):
         tuned = _preferred(bench, shares, bench.folder / str(number))
         yield _run(bench, "dpo", _named(shares), tuned)
@@ -74,7 +74,7 @@ def _reinforced(bench: Bench, solution: Solution, folder: Path) -> Tuned:
 
 
 def _preferred(bench: Bench, shares: Mapping[str, float], folder: Path) -> Tuned:
-    """DPO on pairs of which each value labels its share."""
+    """DPO on pairs of which each value gives its share."""
     from valuepalette.training.preferring import prefer
 
     rng = np.random.default_rng(bench.seed)
@@ -90,6 +90,8 @@ def _preferred(bench: Bench, shares: Mapping[str, float], folder: Path) -> Tuned
 
 
 def _pairs(bench: Bench, value: str) -> list[dict[str, Any]]:
+    if value in bench.preferences:
+        return bench.preferences[value]
     return export_pairs(
         bench.pilot, _alone(bench, value), beta=_BETA, pairs=2, labels="score", seed=bench.seed
     )
@@ -181,6 +183,8 @@ def _or_left_out(run: Callable[[Bench], Iterator[Run]]) -> Callable[[Bench], Ite
     return guarded
 
 
+PREFERRED = ("dpo", "dpo-soup")
+"""Those that learn from preferences."""
 _METHODS: Sequence[tuple[str, Callable[[Bench], Iterator[Run]]]] = (
     ("map-f", _palette("finetuning", "map-f")),
     ("distill", _palette("distilling", "distill")),

@@ -12,9 +12,9 @@ from valuepalette.engines.drawing import candidate_key
 from valuepalette.engines.loading import hub_commit, locate
 from valuepalette.engines.templating import chat_template, encode, short_digest
 
-__all__ = ["VLLMEngine"]
+__all__ = ["VLLMEngine", "engine_options", "sampling_options"]
 
-_PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class VLLMEngine:
@@ -42,8 +42,8 @@ class VLLMEngine:
     ) -> None:
         if not model:
             raise ValueError("model must be vllm:<a Hugging Face id or a folder>, got vllm:")
-        if dtype is not None and dtype not in _PRECISIONS:
-            raise ValueError(f"dtype must be one of {', '.join(_PRECISIONS)}, got {dtype!r}")
+        if dtype is not None and dtype not in PRECISIONS:
+            raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}, got {dtype!r}")
         if find_spec("vllm") is None:
             raise ModuleNotFoundError(
                 'a model that vLLM runs needs vllm: pip install "valuepalette[vllm]"', name="vllm"
@@ -55,13 +55,7 @@ class VLLMEngine:
         try:
             self._llm: Any = self._vllm.LLM(
                 model=source.path,
-                **{
-                    "dtype": dtype or "auto",
-                    "enable_prefix_caching": True,
-                    "logprobs_mode": "raw_logprobs",  # before temperature and truncation
-                    "seed": 0,
-                    **(options or {}),
-                },
+                **engine_options(dtype, options),
             )
         except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -113,7 +107,7 @@ class VLLMEngine:
         ]
         outputs = self._llm.generate(
             [{"prompt_token_ids": ids} for ids, _ in requests],
-            [self._parameters(sampling, key, logprobs) for _, key in requests],
+            [self._vllm.SamplingParams(**sampling_options(sampling, key, logprobs)) for _, key in requests],
             use_tqdm=False,
         )
         if len(outputs) != len(requests):
@@ -121,21 +115,34 @@ class VLLMEngine:
         drawn = [_candidate(output.outputs[0], logprobs) for output in outputs]
         return [drawn[first : first + k] for first in range(0, len(drawn), k)]
 
-    def _parameters(self, sampling: Sampling, key: int, logprobs: bool) -> Any:
-        return self._vllm.SamplingParams(
-            n=1,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k or -1,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_new_tokens,
-            stop=list(sampling.stop),
-            seed=key % 2**63,
-            logprobs=0 if logprobs else None,
-        )
-
     def close(self) -> None:
         """Lets go of the model; its memory is free once nobody else holds it."""
         self._llm = None
+
+
+def engine_options(dtype: str | None, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What vLLM's engine is told, wherever it runs; `options` come last."""
+    return {
+        "dtype": dtype or "auto",
+        "enable_prefix_caching": True,
+        "logprobs_mode": "raw_logprobs",  # before temperature and truncation
+        "seed": 0,
+        **(options or {}),
+    }
+
+
+def sampling_options(sampling: Sampling, key: int, logprobs: bool) -> dict[str, Any]:
+    """What vLLM is told of one candidate, by its key."""
+    return {
+        "n": 1,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k or -1,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "stop": list(sampling.stop),
+        "seed": key % 2**63,
+        "logprobs": 0 if logprobs else None,
+    }
 
 
 def _candidate(output: Any, logprobs: bool) -> Candidate:

@@ -20,7 +20,7 @@ from valuepalette.rewards.python import PythonFunction
 from valuepalette.rewards.reward_model import RewardModel
 from valuepalette.rewards.served import Served
 
-__all__ = ["REWARDS", "open_reward"]
+__all__ = ["REWARDS", "SERVERS", "open_reward"]
 
 REWARDS: Mapping[str, Callable[..., Reward]] = {
     "diversity": Diversity,
@@ -44,6 +44,9 @@ REWARDS: Mapping[str, Callable[..., Reward]] = {
     "embedded:relevance": embedded.relevance,
 }
 """What `reward` may name, and what opens it. Its options are that function's keyword arguments."""
+
+SERVERS = frozenset({"endpoint", "vllm", "judge"})
+"""Those that ask a server, within limits that one process keeps."""
 
 _BY_THE_STUDY = {"perplexity": "model", "implicit": "base"}
 """The option that is the study's model unless it is given."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from valuepalette.folders import alone, begin, replace_file, write_json
-from valuepalette.progress import Progress
+from valuepalette.folders import alone, begin, write_json
+from valuepalette.resuming import CHECKPOINTS, metrics_of, resumed
 from valuepalette.training import METRICS, MODEL, RESULT, Tuned
 from valuepalette.training.trainee import reporters
 
 __all__ = ["calm", "in_rounds", "shared_settings", "train"]
 
 _FORMAT = 1
-_CHECKPOINTS = "checkpoints"
-_WHOLE = "whole"
 
 
 def train(
@@ -49,7 +45,14 @@ def train(
             return Tuned.load(folder)
         with contextlib.ExitStack() as held, calm():
             trainer = make(held)
-            _run(trainer, folder, label=told["method"], quiet=quiet)
+            resumed(
+                trainer,
+                folder / CHECKPOINTS,
+                folder / METRICS,
+                label=told["method"],
+                words=_told,
+                quiet=quiet,
+            )
             return _finish(trainer, folder, told["method"], weights)
 
 
@@ -66,7 +69,7 @@ def shared_settings(
 ) -> dict[str, Any]:
     """What every trainer is told alike: `rows` in a step, `batch` in memory at a time, a row of metrics each step."""
     return {
-        "output_dir": str(Path(folder) / _CHECKPOINTS),
+        "output_dir": str(Path(folder) / CHECKPOINTS),
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": rows // batch,
         "max_steps": steps,
@@ -92,25 +95,6 @@ def calm() -> Iterator[None]:
         yield
 
 
-def _run(trainer: Any, folder: Path, *, label: str, quiet: bool) -> None:
-    """Trains from the last whole checkpoint of `folder`, or from the start.
-
-    A checkpoint counts once a file in it says that it is whole; what a kill left half written is removed. Rows of
-    `metrics.jsonl` after the checkpoint are written again.
-    """
-    from transformers.trainer_callback import PrinterCallback
-
-    last = _last(folder / _CHECKPOINTS)
-    done = 0 if last is None else _step(last)
-    rows = _rows(folder / METRICS, done)
-    before = rows[-1]["seconds"] if rows else 0.0
-    trainer.remove_callback(PrinterCallback)
-    total = trainer.args.max_steps
-    with Progress(label, total, done=done, unit="steps", quiet=quiet) as progress:
-        trainer.add_callback(_recorder(folder / METRICS, progress, before))
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-
-
 def _finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float]) -> Tuned:
     """Writes the model, and then what says that training has ended; checkpoints are no longer needed."""
     model, beside = folder / MODEL, folder / ".model.part"
@@ -119,7 +103,7 @@ def _finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float
         trainer.save_model(str(beside))
         (beside / "training_args.bin").unlink(missing_ok=True)
         os.replace(beside, model)
-    row = _rows(folder / METRICS, math.inf)[-1]
+    row = metrics_of(folder / METRICS)[-1]
     content = {
         "method": method,
         "weights": dict(weights),
@@ -128,7 +112,7 @@ def _finish(trainer: Any, folder: Path, method: str, weights: Mapping[str, float
         "seconds": row["seconds"],
     }
     write_json(folder / RESULT, content)
-    shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return Tuned.load(folder)
 
 
@@ -141,60 +125,6 @@ def in_rounds(size: int, count: int, seed: int) -> list[int]:
     rng = np.random.default_rng(seed)
     rounds = [rng.permutation(size) for _ in range(-(-count // size))]
     return np.concatenate(rounds)[:count].tolist()
-
-
-def _last(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; the others are removed."""
-    found: list[Path] = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / _WHOLE).is_file():
-            found.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(found, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _rows(path: Path, last: float) -> list[dict[str, Any]]:
-    """The rows up to a step, and no others left in the file."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]  # a kill may cut the last one
-    kept = [line for line in whole if json.loads(line)["step"] <= last]
-    if kept != lines:
-        replace_file(path, lambda to: to.write_text("".join(kept), encoding="utf-8"))
-    return [json.loads(line) for line in kept]
-
-
-def _recorder(path: Path, progress: Progress, before: float) -> Any:
-    """A callback that writes a row for each step, marks checkpoints as whole and counts steps."""
-    from transformers import TrainerCallback
-
-    start = time.monotonic()
-
-    class Recorder(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            progress.advance(1)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not logs or "train_loss" in logs:  # the last, over all steps
-                return
-            row = {"step": state.global_step, "seconds": round(before + time.monotonic() - start, 3)}
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**row, **_told(logs)}, ensure_ascii=False) + "\n")
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            for file in checkpoint.iterdir():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-            replace_file(checkpoint / _WHOLE, lambda to: to.write_text("", encoding="utf-8"))
-
-    return Recorder()
 
 
 def _told(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from valuepalette.engines.embedded import EMBEDDED, converted
 from valuepalette.engines.loading import quiet as calm
-from valuepalette.folders import write_json
-from valuepalette.progress import Progress
+from valuepalette.folders import MANIFEST, alone, begin, digest, write_json
+from valuepalette.resuming import CHECKPOINTS, metrics_of, resumed
 from valuepalette.rewards.exchange import answer_of
 from valuepalette.rewards.heads.training import word_counts
 from valuepalette.rewards.learned import CARD, FORMAT, Learned
@@ -30,12 +31,16 @@ from valuepalette.rewards.reward_model import RewardModel, checked_template, row
 
 __all__ = ["train_reward", "weighed_pairs"]
 
+_METRICS = "metrics.jsonl"
+
 _OWN = {
     "output_dir": "folder",
     "num_train_epochs": "epochs",
     "max_steps": "epochs",
     "learning_rate": "learning_rate",
     "per_device_train_batch_size": "batch",
+    "save_steps": "save_every",
+    "logging_steps": "metrics.jsonl, a row a step,",
     "max_length": "max_tokens",
     "seed": "seed",
 }
@@ -57,10 +62,14 @@ def train_reward(
     held_out: float = 0.1,
     seed: int = 0,
     device: str | None = None,
+    save_every: int = 25,
     settings: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Learned:
     """Learns what is preferred: a model whose one output is larger for the chosen answer than for the rejected.
+
+    Killed and called again it goes on from its last checkpoint; called once more it gives what is there. A folder that
+    was begun with other data or settings is refused.
 
     data      a file or table with `prompt`, `chosen` and `rejected` (also as hh-rlhf's transcripts, or TRL's
               conversations), or with `prompt` and `ranked`: a list of answers, the best first. A list of n becomes its
@@ -75,6 +84,7 @@ def train_reward(
     max_tokens  longer exchanges lose the beginning of a chat, or the end of a text
     held_out  the share of prompts that are not learned from
     device    "cpu" keeps off a GPU, which is taken where there is one
+    save_every  steps between checkpoints: what a kill can cost
     settings  more for TRL's `RewardConfig`
     quiet     without it, how far the training is goes to standard error
 
@@ -87,6 +97,8 @@ def train_reward(
         raise ValueError(
             f"settings: {said} is said by {_OWN[said]} here; got {said}={(settings or {})[said]!r}"
         )
+    if isinstance(save_every, bool) or not isinstance(save_every, int) or save_every < 1:
+        raise ValueError(f"save_every must be a number of steps, 1 or more; got {save_every!r}")
     rankings = read_rankings(data)
     rng = np.random.default_rng(seed)
     out = held_out_rows(rankings.groups, held_out, rng)
@@ -98,51 +110,68 @@ def train_reward(
     template = checked_template(format, template)
     rows = _rows(base, rankings, format, template, max_tokens)
     pairs = weighed_pairs([len(answers) for answers in rankings.answers], np.flatnonzero(~out), rng)
+    training = {"lora": lora, "epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    put = {"format": format, "template": template or None, "max_tokens": max_tokens}
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    (path / CARD).unlink(missing_ok=True)  # of an earlier training, which it would outlive
-    trainer = _trainer(
-        base, [(rows[row][best], rows[row][other]) for row, best, other in pairs], path,
-        lora=lora, device=device,
-        settings={
-            "num_train_epochs": epochs,
-            "learning_rate": learning_rate,
-            "per_device_train_batch_size": batch,
-            "max_length": None,  # the rows are cut already
-            "seed": seed,
-            **(settings or {}),
-        },
-    )  # fmt: skip
-    _train(trainer, quiet)
-    _save(trainer, base, path, merge=lora is not None)
-    card: dict[str, Any] = {
-        "format": FORMAT,
-        "reward": "reward_model",
-        "put": {"format": format, "template": template or None, "max_tokens": max_tokens},
-        "base": model,
-        "training": {
-            "lora": lora,
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "batch": batch,
-            "steps": int(trainer.state.global_step),
-            "loss": round(float(trainer.state.log_history[-1]["train_loss"]), 4),
-        },
-        "data": {
-            "source": rankings.name,
-            "lists": len(rankings.answers),
-            "held out": int(out.sum()),
-            "seed": seed,
-        },
-        "aspects": [{"name": name, "kind": "pairs"}],
+    if (path / CARD).exists() and not (path / MANIFEST).exists():
+        raise ValueError(f"{path} holds a learned reward already: give a new folder")
+    told = {
+        "base": base.fingerprint,
+        "name": name,
+        "data": {"lists": len(rankings.answers), "sha256": digest([rankings.prompts, rankings.answers])},
+        "training": {**training, "settings": dict(settings or {})},
+        "put": put,
+        "held_out": held_out,
+        "seed": seed,
     }
-    del trainer
-    reward = RewardModel(
-        model=str(path), format=format, template=template or None, max_tokens=max_tokens, device=device
-    )
-    card["aspects"][0]["quality"] = _judged(reward, rankings, out)
-    write_json(path / CARD, card)
-    return Learned.load(path)
+    with alone(path):
+        begin(path, told, FORMAT)
+        if (path / CARD).exists():
+            return Learned.load(path)
+        trainer = _trainer(
+            base, [(rows[row][best], rows[row][other]) for row, best, other in pairs], path,
+            lora=lora, device=device,
+            settings={
+                "num_train_epochs": epochs,
+                "learning_rate": learning_rate,
+                "per_device_train_batch_size": batch,
+                "max_length": None,  # the rows are cut already
+                "seed": seed,
+                "save_steps": save_every,
+                **(settings or {}),
+            },
+        )  # fmt: skip
+        with _hushed():
+            resumed(trainer, path / CHECKPOINTS, path / _METRICS, label="training", words=_told, quiet=quiet)
+        _save(trainer, base, path, merge=lora is not None)
+        steps = int(trainer.state.global_step)
+        del trainer
+        card: dict[str, Any] = {
+            "format": FORMAT,
+            "reward": "reward_model",
+            "put": put,
+            "base": model,
+            "training": {
+                **training,
+                "steps": steps,
+                "loss": round(float(np.mean([row["loss"] for row in metrics_of(path / _METRICS)])), 4),
+            },
+            "data": {
+                "source": rankings.name,
+                "lists": len(rankings.answers),
+                "held out": int(out.sum()),
+                "seed": seed,
+            },
+            "aspects": [{"name": name, "kind": "pairs"}],
+        }
+        reward = RewardModel(
+            model=str(path), format=format, template=template or None, max_tokens=max_tokens, device=device
+        )
+        card["aspects"][0]["quality"] = _judged(reward, rankings, out)
+        write_json(path / CARD, card)
+        shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+        return Learned.load(path)
 
 
 def weighed_pairs(
@@ -195,9 +224,10 @@ def _trainer(
         cpu = not torch.cuda.is_available() or device == "cpu"
         able = not cpu and torch.cuda.is_bf16_supported(including_emulation=False)
         told: dict[str, Any] = {
-            "save_strategy": "no",
+            "save_strategy": "steps",
+            "save_total_limit": 2,
             "report_to": "none",
-            "logging_steps": 10,
+            "logging_steps": 1,
             "use_cpu": cpu,
             "bf16": able,
             "gradient_checkpointing": not cpu,
@@ -220,7 +250,7 @@ def _trainer(
             )
         return RewardTrainer(
             model=base.id,
-            args=RewardConfig(output_dir=str(folder), **told),
+            args=RewardConfig(output_dir=str(folder / CHECKPOINTS), **told),
             train_dataset=Dataset.from_dict(
                 {"chosen_ids": [best for best, _ in pairs], "rejected_ids": [other for _, other in pairs]}
             ),
@@ -229,24 +259,9 @@ def _trainer(
         )
 
 
-def _train(trainer: Any, quiet: bool) -> None:
-    from transformers import TrainerCallback
-    from transformers.trainer_callback import PrinterCallback
-
-    class Steps(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.progress = Progress("training", state.max_steps, unit="steps", quiet=quiet).__enter__()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.progress.advance(1)
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.progress.__exit__(None, None, None)
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Steps())
-    with _hushed():
-        trainer.train()
+def _told(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what the trainer logs, what says how well it learns."""
+    return {name: logs[name] for name in ("loss", "accuracy", "margin", "grad_norm") if name in logs}
 
 
 def _save(trainer: Any, base: Checkpoint, folder: Path, *, merge: bool) -> None:

@@ -1,0 +1,4 @@
+"""Prompts as vLLM has them: dictionaries."""
+
+TokensPrompt = dict
+TextPrompt = dict
