@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from valuepalette.planner import plan
     from valuepalette.plans import Plan
     from valuepalette.pricing import Price, Sensitivity
+    from valuepalette.report import Report, gather_report, render_report, write_report
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.learned import Learned
     from valuepalette.rewards.learning.heads import train_head
@@ -73,6 +74,7 @@ __all__ = [
     "Price",
     "Prompt",
     "RayShards",
+    "Report",
     "Reward",
     "RewardWeights",
     "Robustness",
@@ -96,6 +98,7 @@ __all__ = [
     "export_pairs",
     "export_sft",
     "finetune",
+    "gather_report",
     "levels",
     "on_ray",
     "open_engine",
@@ -104,6 +107,7 @@ __all__ = [
     "plan",
     "reach",
     "read_prompts",
+    "render_report",
     "robustness",
     "sample",
     "sample_size",
@@ -112,6 +116,7 @@ __all__ = [
     "solve_sequentially",
     "train_head",
     "train_reward",
+    "write_report",
     "write_rows",
 ]
 
@@ -135,6 +140,7 @@ _MODULES = {
     "planner": ("plan",),
     "plans": ("Plan",),
     "pricing": ("Price", "Sensitivity"),
+    "report": ("Report", "gather_report", "render_report", "write_report"),
     "rewards": ("Column", "Reward"),
     "rewards.learned": ("Learned",),
     "rewards.learning.heads": ("train_head",),
