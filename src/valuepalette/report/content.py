@@ -313,12 +313,11 @@ class Report:
 
     @property
     def all_missing(self) -> tuple[Missing, ...]:
-        """Everything that is not there yet, the commands in the order in which they are run."""
+        """Everything that is not there yet, what a palette lacks under its name."""
         found = list(self.missing)
         for palette in self.palettes:
-            found += palette.missing
-            for method in palette.methods:
-                found += method.missing
+            lacking = [*palette.missing, *(one for method in palette.methods for one in method.missing)]
+            found += [Missing(f"{palette.name}: {one.what}", one.command) for one in lacking]
         return tuple(found)
 
 

@@ -188,9 +188,17 @@ def _ranged(x: float, low: float, high: float, sign: str = "") -> Markup:
     return Markup('{} <span class="range">{} to {}</span>').format(_num(x, places, sign), *ends)
 
 
-def _as_level(row: Got) -> Markup:
+def _as_level(row: Got | Promise) -> Markup:
     """The base model's level, in as many places as the level beside it."""
-    return _num(row.base, decimals((row.level_high - row.level_low) / 4, level=row.level))
+    return _num(row.base, _level_places(row))
+
+
+def _level_places(row: Got | Promise) -> int:
+    if isinstance(row, Got):
+        return decimals((row.level_high - row.level_low) / 4, level=row.level)
+    if math.isnan(row.level):
+        return decimals(level=row.base)
+    return decimals(row.level_se, level=row.level)
 
 
 def _places_of(found: Answers) -> list[int]:
@@ -218,7 +226,7 @@ def _percent(x: float, low: float = math.nan, high: float = math.nan) -> Markup:
     def one(share: float) -> Markup:
         return Markup('<data value="{}">{}%</data>').format(repr(float(share)), f"{100 * share:.0f}")
 
-    if math.isnan(low) or low == high:
+    if math.isnan(low) or high - low < 0.005:
         return one(x)
     return Markup('{} <span class="range">{} to {}</span>').format(one(x), one(low), one(high))
 
@@ -232,7 +240,7 @@ def _bounds(row: Got | Promise) -> Markup:
         low, high = (row.gain_low, row.gain_high) if sign else (row.level_low, row.level_high)
         places = decimals((high - low) / 4, level=row.gain if sign else row.level)
     else:
-        sign, places = "", decimals(row.level_se, level=row.base)
+        sign, places = "", min(_level_places(row), 4)
     lower, upper = (_num(end, places if end else 0, sign if end else "") for end in (row.lower, row.upper))
     if math.isinf(row.lower):
         return Markup("") if math.isinf(row.upper) else Markup("≤ {}").format(upper)
