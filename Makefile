@@ -33,6 +33,7 @@ bench: .venv/dev
 docs: .venv/dev
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/pictures.py
 
 setup: .venv/dev
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from valuepalette.adjusting import Adjusted, adjust
     from valuepalette.attainment import Evaluation
     from valuepalette.bootstrapping import Bootstrap, bootstrap
+    from valuepalette.clouds import Cloud, cloud
     from valuepalette.collecting import sample, score
     from valuepalette.crossfitting import CrossFit, crossfit
     from valuepalette.decoding import Answers, Decoder, choose
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from valuepalette.evaluation import evaluate
     from valuepalette.example import example_pilot
     from valuepalette.exporting import export_pairs, export_sft, write_rows
+    from valuepalette.landscapes import Landscape, landscape
     from valuepalette.palette import Palette
     from valuepalette.perturbing import Robustness, robustness
     from valuepalette.pilot import Pilot, read_prompts
     from valuepalette.planner import plan
     from valuepalette.plans import Plan
     from valuepalette.pricing import Price, Sensitivity
+    from valuepalette.regions import Region, region
     from valuepalette.report import Report, gather_report, render_report, write_report
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.learned import Learned
@@ -59,12 +62,14 @@ __all__ = [
     "Ascent",
     "Bootstrap",
     "Candidate",
+    "Cloud",
     "Column",
     "CrossFit",
     "Decoder",
     "Engine",
     "Evaluation",
     "Infeasible",
+    "Landscape",
     "Learned",
     "Message",
     "Palette",
@@ -74,6 +79,7 @@ __all__ = [
     "Price",
     "Prompt",
     "RayShards",
+    "Region",
     "Report",
     "Reward",
     "RewardWeights",
@@ -90,6 +96,7 @@ __all__ = [
     "adjust",
     "bootstrap",
     "choose",
+    "cloud",
     "corrected",
     "crossfit",
     "distill",
@@ -99,6 +106,7 @@ __all__ = [
     "export_sft",
     "finetune",
     "gather_report",
+    "landscape",
     "levels",
     "on_ray",
     "open_engine",
@@ -107,6 +115,7 @@ __all__ = [
     "plan",
     "reach",
     "read_prompts",
+    "region",
     "render_report",
     "robustness",
     "sample",
@@ -124,6 +133,7 @@ _MODULES = {
     "adjusting": ("Adjusted", "adjust"),
     "attainment": ("Evaluation",),
     "bootstrapping": ("Bootstrap", "bootstrap"),
+    "clouds": ("Cloud", "cloud"),
     "collecting": ("sample", "score"),
     "crossfitting": ("CrossFit", "crossfit"),
     "decoding": ("Answers", "Decoder", "choose"),
@@ -134,12 +144,14 @@ _MODULES = {
     "evaluation": ("evaluate",),
     "example": ("example_pilot",),
     "exporting": ("export_pairs", "export_sft", "write_rows"),
+    "landscapes": ("Landscape", "landscape"),
     "palette": ("Palette",),
     "perturbing": ("Robustness", "robustness"),
     "pilot": ("Pilot", "read_prompts"),
     "planner": ("plan",),
     "plans": ("Plan",),
     "pricing": ("Price", "Sensitivity"),
+    "regions": ("Region", "region"),
     "report": ("Report", "gather_report", "render_report", "write_report"),
     "rewards": ("Column", "Reward"),
     "rewards.learned": ("Learned",),

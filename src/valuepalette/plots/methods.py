@@ -68,7 +68,7 @@ def comparison(
     what = "gain over the base model" if by == "level" else "win rate against the base model"
     on.set_xlabel(f"{first}: {what}")
     on.set_ylabel(f"{second}: {what}")
-    on.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    on.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
 
@@ -109,7 +109,7 @@ def overoptimisation(
     on.axhline(0, color=colours.muted, lw=0.8)
     on.set_xlabel("KL from the base model, nats")
     on.set_ylabel("gain, as a share of the value's largest")
-    on.legend(frameon=False, fontsize="small", loc="best")
+    on.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 
 

@@ -45,7 +45,8 @@ def radar(
         if isinstance(subject, Solution) and subject.status is Status.INFEASIBLE:
             raise ValueError(f"subjects must have levels; the palette of {name!r} is INFEASIBLE")
     spokes = _spokes(subjects, features)
-    columns = 3 if max(map(len, subjects)) < 22 else 2
+    longest = max(map(len, subjects))
+    columns = 4 if longest < 14 else 3 if longest < 22 else 2
     lines = -(-(len(subjects) + 2) // columns)
     own = ax is None
     figure, on = axes(ax, (6.4, 4.35 + 0.22 * lines), projection="polar")

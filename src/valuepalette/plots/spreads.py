@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from valuepalette.plots.style import SMALL, axes, drawn, inks
+from valuepalette.decoding import Answers
+from valuepalette.pilot import Pilot
+from valuepalette.plots.style import axes, drawn, inks
+from valuepalette.solution import Solution
 from valuepalette.tabulating import decimals, number
 from valuepalette.tilting import Array
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["distribution"]
+__all__ = ["distribution", "distributions"]
 
 FEW = 12
 """So many different numbers at most are drawn one by one."""
@@ -51,16 +55,33 @@ def distribution(
     share = share / share.sum()
     from matplotlib.ticker import PercentFormatter
 
-    figure, on = axes(ax, (4.6, 3.2))
+    figure, on = axes(ax, (4.6, 3.4))
     colours = inks()
     samples = (first, np.full(len(first), 1 / len(first))), (then, share)
     values = np.unique(np.concatenate([first, then]))
+    means = float(first.mean()), float(share @ then)
+    told = [_told(mean, first) for mean in means]
     grey, blue = colours.muted, colours.of(0)
     if len(values) <= FEW:
         step = np.diff(values).min() if len(values) > 1 else 1.0
         heights = [[by[sample == value].sum() for value in values] for sample, by in samples]
-        on.bar(values - 0.2 * step, heights[0], 0.36 * step, color=grey, alpha=0.35, label="before")
-        on.bar(values + 0.2 * step, heights[1], 0.36 * step, fc="none", ec=blue, lw=1.8, label="after")
+        on.bar(
+            values - 0.2 * step,
+            heights[0],
+            0.36 * step,
+            color=grey,
+            alpha=0.35,
+            label=f"before, mean {told[0]}",
+        )
+        on.bar(
+            values + 0.2 * step,
+            heights[1],
+            0.36 * step,
+            fc="none",
+            ec=blue,
+            lw=1.8,
+            label=f"after, mean {told[1]}",
+        )
         on.set_xlim(values[0] - 0.8 * step, values[-1] + 0.8 * step)
         if all(float(value).is_integer() for value in values):
             on.set_xticks(values)
@@ -68,24 +89,65 @@ def distribution(
         edges = _edges(first, then, share)
         low, high = np.nextafter(edges[0], np.inf), np.nextafter(edges[-1], -np.inf)
         counts = [np.histogram(np.clip(sample, low, high), edges, weights=by)[0] for sample, by in samples]
-        on.stairs(counts[0], edges, fill=True, color=grey, alpha=0.35, lw=0, label="before")
-        on.stairs(counts[1], edges, color=blue, lw=1.8, label="after")
-    on.set_ylim(0, on.get_ylim()[1] * 1.22)
-    means = float(first.mean()), float(share @ then)
+        on.stairs(counts[0], edges, fill=True, color=grey, alpha=0.35, lw=0, label=f"before, mean {told[0]}")
+        on.stairs(counts[1], edges, color=blue, lw=1.8, label=f"after, mean {told[1]}")
+    for mean, colour, dash in zip(means, (grey, blue), ("--", "-"), strict=True):
+        on.axvline(mean, color=colour, lw=1.4, ls=dash)
     if asked is not None:
-        on.axvline(
-            asked,
-            ymax=0.84,
-            color=colours.ink,
-            lw=1.4,
-            ls=(0, (1, 1.5)),
-            label=f"asked {_told(asked, first)}",
-        )
-    _means(on, means, [_told(mean, first) for mean in means])
+        dots = (0, (1, 1.5))
+        on.axvline(asked, color=colours.ink, lw=2, ls=dots, zorder=3, label=f"asked {_told(asked, first)}")
     on.set_xlabel(name)
     on.set_ylabel("share of answers")
     on.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    on.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, handlelength=1.6, columnspacing=1.4)
+    on.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.8)
+    return figure
+
+
+@drawn
+def distributions(
+    answers: Answers | Pilot, solution: Solution, *, features: Sequence[str] | None = None
+) -> Figure:
+    """`distribution` of each value that a solution asks of, beside each other (paper, Figure 3).
+
+    answers   scored, each candidate with the column `probability` that its decoder gives it, as `Decoder` and `choose`
+              write it: before, all candidates of a prompt count alike; after, by that
+    features  None takes those that something is asked of
+    """
+    pilot = answers if isinstance(answers, Pilot) else answers.pilot
+    if "probability" not in pilot.table.column_names:
+        raise ValueError(
+            "answers must have the column 'probability', as choose and Decoder write it, got "
+            f"{', '.join(pilot.columns) or 'none'}"
+        )
+    named = list(features or [name for name, text in solution.asked.items() if text != "free"])
+    if not named or any(name not in solution.features for name in named):
+        raise ValueError(
+            f"features must be among the solution's, {', '.join(solution.features)}, got {', '.join(named) or 'none'}"
+        )
+    from matplotlib.figure import Figure
+
+    across = min(len(named), 3)
+    down = -(-len(named) // across)
+    figure = Figure(figsize=(3.3 * across, 3.2 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
+    places = list(grid.flat)
+    share = np.asarray(pilot.table["probability"], float)
+    numbers = solution.resolved.numbers_of(pilot.array, pilot.values)
+    inside = solution.resolved.inside_of(
+        {name: pilot.column(name)[pilot.prompt_index] for name in solution.resolved.columns}, pilot.rows
+    )
+    for place, name in zip(places, named, strict=False):
+        at = solution.features.index(name)
+        rows = inside[:, at]
+        bounds = [end for end in (solution.lower[at], solution.upper[at]) if np.isfinite(end)]
+        asked = float(bounds[0]) if bounds else None
+        distribution(
+            numbers[rows, at], numbers[rows, at], name=name, weights=share[rows], asked=asked, ax=place
+        )
+        if place is not grid[list(places).index(place) // across, 0]:
+            place.set_ylabel("")
+    for place in places[len(named) :]:
+        place.remove()
     return figure
 
 
@@ -114,23 +176,3 @@ def _edges(first: Array, then: Array, share: Array) -> Array:
     width = 2 * (three - quarter) * len(first) ** (-1 / 3)
     bins = 40 if width <= 0 else int(np.clip(np.ceil((high - low) / width), 12, 40))
     return np.linspace(low, high, bins + 1)
-
-
-def _means(on: Any, means: tuple[float, float], told: list[str]) -> None:
-    """A line and a number for each mean, the two numbers to either side so that they never meet."""
-    colours = inks()
-    leftmost = int(means[1] < means[0])
-    for i, (mean, text) in enumerate(zip(means, told, strict=True)):
-        colour = (colours.muted, colours.of(0))[i]
-        on.axvline(mean, ymax=0.86, color=colour, lw=1.4, ls=("--", "-")[i])
-        left = i == leftmost
-        on.annotate(
-            f"mean {text}",
-            (mean, 0.88),
-            xycoords=("data", "axes fraction"),
-            xytext=(-3 if left else 3, 0),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            fontsize=SMALL,
-            color=colour,
-        )

@@ -190,8 +190,14 @@ def svg(figure: Figure, title: str = "", *, width: float | None = None) -> str:
     assert box is not None
     at = "" if width is None else f' width="{width:g}"'
     body = re.sub(r"^\s*<metadata>.*?</metadata>\s*", "\n", body, count=1, flags=re.DOTALL)
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
+    # Nothing refers to groups, and pictures that share a page must not share names.
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = _FONT.sub(r"font-style: normal; font-size: \2px", body)
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[1]}"'
+    opening = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="valuepalette" '
+        f'stroke-linejoin="round" viewBox="{box[1]}"'
+    )
     named = f"<title>{escape(title)}</title>\n" if title else ""
     text = f'{opening}{at} role="img">\n{named}<style>\n{_css()}\n</style>{body}'
     return _PLACES.sub(lambda found: f'{found[1]}{_rounded(found[2])}"', text)
@@ -202,7 +208,10 @@ def _rounded(numbers: str) -> str:
 
 
 def _css() -> str:
-    """Rules that put the dark theme's colour where the light one's stands. What does not know them shows the light."""
+    """Rules that put the dark theme's colour where the light one's stands. What does not know them shows the light.
+
+    They name no ancestor: markers are copies, which look for theirs among the copied alone.
+    """
     light, dark = THEMES["light"], THEMES["dark"]
     pairs = [(getattr(light, name), getattr(dark, name)) for name in ("ink", "muted", "rule", "ground")]
     pairs += zip(light.series, dark.series, strict=True)
@@ -211,5 +220,5 @@ def _css() -> str:
         for old, new in pairs
         for what in ("fill", "stroke")
     ]
-    fonts = 'text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif }'
+    fonts = '.valuepalette text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif }'
     return "\n".join([fonts, "@media (prefers-color-scheme: dark) {", *rules, "}"])
