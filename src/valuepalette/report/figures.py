@@ -10,6 +10,7 @@ import numpy as np
 
 from valuepalette import plots
 from valuepalette.attainment import Evaluation
+from valuepalette.quantities import quantile
 from valuepalette.report.content import Method, PaletteReport, Report, Spread
 from valuepalette.report.drawing import Picture, picture
 from valuepalette.report.spelling import minus
@@ -136,5 +137,8 @@ def _spreads(method: Method, count: Iterator[int]) -> Iterator[Picture]:
 
 def _distribution(spread: Spread) -> Figure:
     asked = None if spread.asked != spread.asked else spread.asked
-    (before, after), (_, weights) = spread.values, spread.weights
+    (before, after), (even, weights) = spread.values, spread.weights
+    if np.ptp(even) > 1e-9 * even.max():
+        # The figure counts all answers before alike, so it is given as many of each as weigh.
+        before = quantile(before, even, (np.arange(2000) + 0.5) / 2000)
     return plots.distribution(before, after, name=spread.name, weights=weights, asked=asked)
