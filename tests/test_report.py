@@ -28,8 +28,9 @@ from valuepalette.evaluation import evaluate
 from valuepalette.pilot import Pilot
 from valuepalette.report import gather_report, render_report, write_report
 from valuepalette.report.answering import SHOWN, _drawn, side_by_side
-from valuepalette.report.content import Answer, Answers, Method, PaletteReport, Report
+from valuepalette.report.content import Answer, Answers, Method, PaletteReport, Report, Spread
 from valuepalette.report.content import Candidate as Shown
+from valuepalette.report.figures import _distribution
 from valuepalette.report.page import LARGEST
 from valuepalette.report.spelling import visible
 from valuepalette.solution import Solution
@@ -294,6 +295,14 @@ def test_the_figures_are_there(page: Node) -> None:
     ]
 
 
+def test_prompts_that_weigh_more_do_so_in_the_figure() -> None:
+    values, weights = np.array([0.0, 1.0, 2.0]), np.array([0.7, 0.2, 0.1])
+    spread = Spread("humor", math.nan, (0.4, 0.4), ((), ()), (values, values), (weights, weights))
+    drawn = _distribution(spread).findobj(match=lambda one: hasattr(one, "get_text"))
+    means = [float(text.get_text().split()[1]) for text in drawn if text.get_text().startswith("mean ")]
+    assert means == pytest.approx([0.4, 0.4], abs=0.005)
+
+
 def test_the_same_run_gives_the_same_page(run: Study, html: str) -> None:
     _, path = write_report(run.folder)
     assert path == run.folder / "report.html"
@@ -401,6 +410,41 @@ def test_a_palette_on_the_boundary(tmp_path: Path) -> None:
     assert "It can just be had" in told.words
     assert "No finite weights do it" in told.words
     assert "there is no price" in told.words
+
+
+def test_a_palette_for_training_asks_for_a_model(tmp_path: Path) -> None:
+    study = finished(tmp_path, test_study.TEXT.replace("candidates = 4", 'candidates = "limit"'))
+    study.solve("funny")
+    report = gather_report(study.folder, ["funny"])
+    command = f"valuepalette finetune {study.settings.path} --palette funny"
+    assert f"no model is trained for it yet. {command}" in missing(report)
+    told = section(rendered(report), "funny")
+    assert "Prices are those of a decoder, and this is solved for training." in told.words
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("candidates = 4", 'mode = "joint"'),
+        ("candidates = 4", 'weighting = "rows"'),
+        ('goats = "reach 50%"', 'goats = "max"'),
+        ('goats = "reach 50%"', 'goats = ["+0.1", "P(< 1) <= 0.6"]'),
+        (
+            'variety = "keep"\n',
+            'variety = "keep"\n[palettes.funny.cohorts."audience=children"]\ngoats = "+0.2"\n',
+        ),
+        ('goats = "reach 50%"\nvariety = "keep"', 'goats = "free"'),
+    ],
+    ids=["joint", "rows", "max", "tail", "cohort", "free"],
+)
+@pytest.mark.filterwarnings("ignore:the solution is in joint mode")
+def test_every_kind_of_palette_is_told(tmp_path: Path, old: str, new: str) -> None:
+    study = finished(tmp_path, test_study.TEXT.replace(old, new))
+    judged = study.evaluate("funny")
+    report = gather_report(study.folder, ["funny"])
+    assert not report.all_missing
+    told = section(rendered(report), "funny")
+    assert {head.words for head in told.all("th")} >= set(judged)
 
 
 def test_what_belongs_to_an_earlier_palette_is_named_and_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from valuepalette import plots
 from valuepalette.attainment import Evaluation
-from valuepalette.quantities import quantile
 from valuepalette.report.content import Method, PaletteReport, Report, Spread
 from valuepalette.report.drawing import Picture, picture
 from valuepalette.report.spelling import minus
@@ -140,5 +139,7 @@ def _distribution(spread: Spread) -> Figure:
     (before, after), (even, weights) = spread.values, spread.weights
     if np.ptp(even) > 1e-9 * even.max():
         # The figure counts all answers before alike, so it is given as many of each as weigh.
-        before = quantile(before, even, (np.arange(2000) + 0.5) / 2000)
+        order = np.argsort(before, kind="stable")
+        share = np.cumsum(even[order]) / even.sum()
+        before = before[order][np.searchsorted(share, (np.arange(2000) + 0.5) / 2000)]
     return plots.distribution(before, after, name=spread.name, weights=weights, asked=asked)

@@ -32,6 +32,7 @@ def proved(solution: Solution) -> Iterator[str]:
     k = solution.candidates
     if solution.mode == "joint":
         how = f"Re-weighting prompts and answers {where}"
+        yield "It was solved in joint mode. A decoder answers the prompts it is given, so it reaches less than this."
     elif k == "limit":
         how = f"For a model that is trained, extrapolated from choices among the pilot's answers {where}"
     else:
@@ -45,6 +46,9 @@ def proved(solution: Solution) -> Iterator[str]:
             "and the weights choose among them."
         )
         yield f"It lies {_nats(solution.kl)} nats from the model (KL){play}."
+        return
+    if all(text == "free" for text in solution.asked.values()):
+        yield "Nothing was asked, so the model stays as it is."
         return
     yield f"{how}, {have} with the weights below."
     yield (
