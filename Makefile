@@ -34,6 +34,8 @@ docs: .venv/dev
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/picture.py
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/recording.py
+	$(BIN)/zensical build --strict --clean
 
 setup: .venv/dev
 

@@ -1,4 +1,4 @@
-"""Writes `docs/commands.md` from `--help`; `--check` fails where the page is not what would be written."""
+"""Writes the pages of the commands and of the API; `--check` fails where one is not what would be written."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import sys
 from pathlib import Path
 
+import reference
 from rich.console import Console
 
 from valuepalette.cli import app
 
-PAGE = Path(__file__).with_name("commands.md")
+FOLDER = Path(__file__).parent
 COMMANDS = (
     "demo",
     "sample",
@@ -43,18 +44,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    page = written()
+    stale = [
+        name
+        for name, page in written().items()
+        if not (FOLDER / name).is_file() or (FOLDER / name).read_text(encoding="utf-8") != page
+    ]
     if not check:
-        PAGE.write_text(page, encoding="utf-8")
-        return 0
-    if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
-        print(f"{PAGE.name} is stale: run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+        for name in stale:
+            (FOLDER / name).write_text(written()[name], encoding="utf-8")
+    elif stale:
+        print(f"stale, run `make docs`: {', '.join(stale)}", file=sys.stderr)
+    return int(check and bool(stale))
 
 
-def written() -> str:
-    """The page as it should be."""
+def written() -> dict[str, str]:
+    """The pages as they should be."""
+    return {"commands.md": commands(), "api.md": reference.written()}
+
+
+def commands() -> str:
+    """From `--help`."""
     sections = [HEAD, _section("valuepalette")]
     sections += [_section(f"valuepalette {command}") for command in COMMANDS]
     return "\n".join(sections)

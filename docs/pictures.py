@@ -51,7 +51,8 @@ def draw(folder: Path) -> list[Path]:
         exec(compile(code, str(PAGE), "exec"), namespace)
         for name, title in shown.items():
             written.append(folder / f"{name}.svg")
-            _write(written[-1], plots.svg(namespace[name.replace("-", "_")], title))
+            figure = namespace[name.replace("-", "_")]
+            _write(written[-1], plots.svg(figure, title, width=100 * figure.get_figwidth()))
     written.append(folder / "growth.svg")
     _write(written[-1], growth(json.loads((IMAGES / "growth.json").read_text(encoding="utf-8"))))
     return written
@@ -65,15 +66,17 @@ def growth(measured: dict[str, list[tuple[int, float]]]) -> str:
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
     for panel, (name, pairs) in zip(panels, measured.items(), strict=True):
-        plots.growth({name: pairs}, size=GROWTH[name], cost="processor seconds of a whole solve", ax=panel)
+        plots.growth(
+            {"measured": pairs}, size=GROWTH[name], cost="processor seconds of a whole solve", ax=panel
+        )
         panel.label_outer()
+        if panel is not panels[0]:
+            panel.get_legend().remove()
         if name == "candidates":
             panel.lines[0].remove()  # the rows are the same, so that nothing grows in proportion
     seconds = [each for pairs in measured.values() for _, each in pairs]
     panels[0].set_ylim(min(seconds) / 1.8, max(seconds) * 1.8)
-    return plots.svg(
-        figure, "How the cost of a solve grows with rows, values and candidates; dashed: in proportion"
-    )
+    return plots.svg(figure, "How the cost of a solve grows with rows, values and candidates", width=900)
 
 
 def _write(path: Path, text: str) -> None:

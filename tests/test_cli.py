@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -265,15 +264,6 @@ def test_help_loads_nothing_heavy_and_is_quick() -> None:
         assert done.stderr == "[]\n"
         best = min(best, os.times().children_user - started[2])
     assert best < 0.5
-
-
-def test_the_page_of_the_commands_is_fresh() -> None:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    assert generate.PAGE.read_text(encoding="utf-8") == generate.written(), "run `make docs`"
 
 
 def test_every_public_name_is_there_and_importing_loads_nothing_heavy() -> None:

@@ -396,3 +396,12 @@ def test_all_of_it_on_the_real_model(tmp_path: Path, capsys: pytest.CaptureFixtu
         )
     ]
     assert np.mean(same) > 0.9
+
+
+def test_the_recording_of_the_readme_is_what_the_demo_prints(printed: str) -> None:
+    recorded = (Path(__file__).parents[1] / "docs" / "images" / "demo.txt").read_text(encoding="utf-8")
+    for number in (1, 2, 3):  # these need no model, so they are the same
+        says, said = (
+            re.sub(r"Solved in \d+ ms", "Solved", section(text, number)) for text in (printed, recorded)
+        )
+        assert says == said, "run `valuepalette demo > docs/images/demo.txt` and `make docs`"

@@ -16,10 +16,14 @@ import json
 import random
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +44,7 @@ from valuepalette.study import Study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 LANGUAGES = {"python", "toml", "json", "ebnf", "text", "console", "bash"}
 WIDTH = 110
 """Of a line between fences, which nothing wraps."""
@@ -278,14 +282,95 @@ def test_the_floors_of_the_page_are_those_of_the_contract() -> None:
         assert min(above) > max(below)
 
 
-@pytest.fixture(scope="module")
-def picture() -> ModuleType:
-    spec = spec_from_file_location("picture", ROOT / "docs" / "picture.py")
+def script(name: str) -> ModuleType:
+    """One of those that write the docs."""
+    spec = spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_generated_pages_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    for name, page in script("generate").written().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == page, "run `make docs`"
+
+
+def test_the_page_of_the_api_has_every_name() -> None:
+    names = [name for group in script("reference").GROUPS.values() for name in group.split()]
+    assert sorted(names) == sorted(set(valuepalette.__all__) - {"__version__"})
+
+
+def places(nav: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in nav:
+        (target,) = entry.values()
+        yield from [target] if isinstance(target, str) else places(target)
+
+
+def test_the_site_has_every_page_once() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if "docs" in page.parts]
+    assert sorted(places(site["nav"])) == sorted(pages)
+
+
+class Leads(HTMLParser):
+    """What a page links to, and what can be linked to in it."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.links, self.names = list[str](), set[str]()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, said in attrs:
+            if name == "id" and said:
+                self.names.add(said)
+            elif name in ("href", "src") and said:
+                self.links.append(said)
+
+
+@pytest.mark.extra("zensical")
+@pytest.mark.skipif(find_spec("zensical") is None, reason="not installed: zensical")
+def test_the_site_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    build = [sys.executable, "-m", "zensical", "build", "--strict"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    site = tmp_path / "site"
+    pages = {page.resolve(): Leads(page) for page in site.rglob("*.html") if page.name != "404.html"}
+    assert len(pages) >= 30
+    for page, leads in pages.items():
+        for link in leads.links:
+            path, _, anchor = link.partition("#")
+            if path.startswith(("https://", "mailto:")):
+                continue
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or target not in pages or anchor in pages[target].names, f"{page.name}: {link}"
+        loaded = r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"'
+        assert re.findall(loaded, page.read_text(encoding="utf-8")) == []
+
+
+def test_the_recording_shows_every_line_of_the_demo_and_stops_at_each_part() -> None:
+    recording = script("recording")
+    printed = recording.RECORDED.read_text(encoding="utf-8")
+    drawn = recording.PICTURE.read_text(encoding="utf-8")
+    assert drawn == recording.drawn(printed), "run `make docs`"
+    texts = list(ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text"))
+    assert [text.text for text in texts[1:]] == [line for line in printed.splitlines() if line.strip()]
+    starts = [float(text.get("y", 0)) for text in texts if re.match(r"\d\. ", text.text or "")]
+    stops = [int(stop) for stop in re.findall(r"translateY\(-?(\d+)px\)", drawn)]
+    assert len(starts) == 8
+    assert len(stops) == 9
+    height = recording.ROWS * recording.LINE
+    assert all(0 <= start - stop < height for start, stop in zip(starts, stops[1:], strict=True))
+
+
+@pytest.fixture(scope="module")
+def picture() -> ModuleType:
+    return script("picture")
 
 
 def test_the_picture_is_drawn_from_its_figures(picture: ModuleType) -> None:

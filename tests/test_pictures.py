@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+import valuepalette as vp
 from valuepalette import plots
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -156,3 +157,41 @@ def test_svg_is_the_same_each_time_and_turns_dark_with_the_page(drawn: dict[str,
     for word in ("script", "http-equiv", "url(http", "@import", "metadata"):
         assert word not in text
     assert plots.svg(drawn["radar"], width=300).startswith("<svg")
+
+
+def test_long_names_and_every_kind_of_entry_stay_on_the_page() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    names = ["helpfulness to beginners", "answers_the_question_that_was_asked", "wit", "brevity", "tone"]
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(640, 5)) + np.repeat(rng.normal(size=(80, 5)), 8, axis=0)
+    pilot = vp.Pilot.from_arrays(
+        dict(zip(names, rows.T, strict=True)),
+        prompt_id=np.repeat(np.arange(80), 8),
+        columns={"audience": np.repeat(rng.choice(["children", "adults"], 80), 8)},
+    )
+    pilot, unseen = pilot.split(0.5, 1)
+    palette = vp.Palette(
+        {
+            names[0]: ["+0.4", "<= 2.5"],
+            names[1]: ["keep", "P(< -2) <= 0.15"],
+            "wit": "== 0.2",
+            "brevity": "<= 0.3",
+        },
+        cohorts={"audience=children": {names[1]: "+0.3"}},
+    )
+    solution = vp.solve(pilot, palette)
+    answers = vp.choose(unseen, solution)
+    judged = vp.evaluate(answers, solution)
+    subjects = {"what the solver predicts": solution, "measured on unseen prompts": judged}
+    for figure in (
+        plots.radar(subjects),
+        plots.attainment(judged),
+        plots.distributions(answers, solution),
+        plots.prices(solution.sensitivity()),
+        plots.tradeoff(vp.region(pilot, names[0], names[1], 3), subjects),
+        plots.by_candidates(vp.plan(pilot, {names[0]: "+0.5", names[1]: "keep"})),
+        plots.shares([vp.cloud(pilot, names[:number], 20) for number in (1, 2, 3)]),
+    ):
+        FigureCanvasAgg(figure)
+        legible(figure)

@@ -439,3 +439,35 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(style, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "valuepalette\[plots\]"'):
         plots.growth({"a": [(1, 1.0)]})
+
+
+def test_every_figure_takes_axes_that_hold_something_already(
+    pilot: vp.Pilot, solution: vp.Solution, evaluation: vp.Evaluation, compared: Comparison
+) -> None:
+    from matplotlib.figure import Figure
+
+    random = [vp.cloud(pilot, ["humor", "sentiment"][:number], 9) for number in (1, 2)]
+    ascent = vp.solve_sequentially(pilot, {"humor": "reach 20%"})
+    draws: dict[str, Any] = {
+        "attainment": lambda ax: plots.attainment(evaluation, ax=ax),
+        "by_candidates": lambda ax: plots.by_candidates(vp.plan(pilot, {"humor": 0.5}, ks=[4, 16]), ax=ax),
+        "cloud": lambda ax: plots.cloud(random[1], ax=ax),
+        "comparison": lambda ax: plots.comparison(compared, ax=ax),
+        "distribution": lambda ax: plots.distribution([0.0, 1.0], [1.0], name="tail", asked=0.5, ax=ax),
+        "dual": lambda ax: plots.dual(vp.landscape(pilot, {"humor": "+0.1"}, steps=3), ax=ax),
+        "growth": lambda ax: plots.growth({"a": [(1, 1.0)]}, ax=ax),
+        "overoptimisation": lambda ax: plots.overoptimisation(compared, ax=ax),
+        "prices": lambda ax: plots.prices(solution.sensitivity(), ax=ax),
+        "radar": lambda ax: plots.radar({"both": solution}, ax=ax),
+        "sequential": lambda ax: plots.sequential(ascent, vp.solve(pilot, {"humor": "reach 20%"}), ax=ax),
+        "shares": lambda ax: plots.shares(random, ax=ax),
+        "tradeoff": lambda ax: plots.tradeoff(vp.region(pilot, "humor", "sentiment"), ax=ax),
+    }
+    assert {*draws, "distributions", "svg", "theme"} == set(plots.__all__)
+    for name, draw in draws.items():
+        figure = Figure()
+        ax = figure.add_subplot(projection="polar" if name == "radar" else None)
+        ax.plot([0, 1], [0, 1], label="mine")
+        assert draw(ax) is figure, name
+        assert figure.axes == [ax], name
+        assert len(ax.get_children()) > 12, name

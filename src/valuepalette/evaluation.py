@@ -75,7 +75,9 @@ def evaluate(
     solution's, unless `allow_mismatch`.
 
     >>> pilot = Pilot.from_arrays(
-    ...     {"humor": [0.0, 1.0, 2.0, 2.0]}, prompt_id=[0, 0, 1, 1], columns={"probability": [0.25, 0.75, 0.5, 0.5]}
+    ...     {"humor": [0.0, 1.0, 2.0, 2.0]},
+    ...     prompt_id=[0, 0, 1, 1],
+    ...     columns={"probability": [0.25, 0.75, 0.5, 0.5]},
     ... )
     >>> judged = evaluate(pilot, Solution.from_weights(pilot, {"humor": np.log(3)}))
     >>> judged["humor"].level, judged["humor"].gain

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from valuepalette.plots.style import DASHES, MARKERS, SMALL, axes, drawn, folded, inks
+from valuepalette.plots.style import DASHES, MARKERS, SMALL, axes, drawn, folded, inks, signed
 from valuepalette.pricing import Sensitivity
 from valuepalette.tabulating import decimals, number
 
@@ -38,7 +38,7 @@ def prices(sensitivity: Sensitivity, *, ax: Axes | None = None) -> Figure:
         if not none:
             look = {"fc": colours.of(0), "alpha": 0.9} if held else {"fc": "none"}
             on.barh(at, price.kl, 0.58, ec=colours.of(0), lw=1.4, **look)
-        said = "cannot be had" if none else number(price.kl, decimals(level=price.kl), "+")
+        said = "cannot be had" if none else signed(number(price.kl, decimals(level=price.kl), "+"))
         left = not none and price.kl < 0
         on.text(
             (0 if none else price.kl) + (-1 if left else 1) * 0.015 * reach,
@@ -48,7 +48,7 @@ def prices(sensitivity: Sensitivity, *, ax: Axes | None = None) -> Figure:
             va="center",
             fontsize=SMALL,
         )
-    steps = [number(price.step, decimals(level=price.step), "+") for _, price in listed]
+    steps = [signed(number(price.step, decimals(level=price.step), "+")) for _, price in listed]
     on.set_yticks(
         range(len(listed)),
         [f"{folded(name, 26)}  {step}" for (name, _), step in zip(listed, steps, strict=True)],
@@ -91,15 +91,16 @@ def growth(
         raise ValueError("measured must hold at least one series, got none")
     figure, on = axes(ax, (5.4, 3.6))
     colours = inks()
-    for number_, (name, pairs) in enumerate(measured.items()):
+    for place, (name, pairs) in enumerate(measured.items()):
         x, y = np.array(sorted(pairs), float).T
-        on.plot(x, y[-1] * x / x[-1], color=colours.muted, lw=0.9, ls=(0, (4, 2)), zorder=1)
+        straight = "in proportion" if not place else None
+        on.plot(x, y[-1] * x / x[-1], color=colours.muted, lw=0.9, ls=(0, (4, 2)), zorder=1, label=straight)
         on.plot(
             x,
             y,
-            color=colours.of(number_),
-            marker=MARKERS[number_ % len(MARKERS)],
-            ls=DASHES[number_ % len(DASHES)],
+            color=colours.of(place),
+            marker=MARKERS[place % len(MARKERS)],
+            ls=DASHES[place % len(DASHES)],
             ms=6,
             mec=colours.ground,
             mew=0.8,
@@ -118,8 +119,7 @@ def growth(
     on.grid(axis="y")
     on.set_xlabel(size)
     on.set_ylabel(cost)
-    if len(measured) > 1:
-        on.legend(loc="upper left")
+    on.legend(loc="upper left")
     return figure
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from valuepalette.decoding import Answers
 from valuepalette.pilot import Pilot
-from valuepalette.plots.style import axes, drawn, inks
+from valuepalette.plots.style import axes, drawn, folded, inks, signed
 from valuepalette.solution import Solution
 from valuepalette.tabulating import decimals, number
 from valuepalette.tilting import Array
@@ -43,7 +43,7 @@ def distribution(
     asked    the level that was asked, dotted
 
     Heights are shares of answers. Few different numbers stand side by side as bars; others are counted in common
-    intervals, the outermost of which also hold what lies beyond, at most 0.1 % on either side.
+    intervals, the outermost of which also hold what lies beyond, at most 1 % on either side.
     """
     first, then = _numbers("before", before), _numbers("after", after)
     share = np.ones(len(then)) if weights is None else np.asarray(weights, float)
@@ -57,50 +57,51 @@ def distribution(
 
     figure, on = axes(ax, (4.6, 3.4))
     colours = inks()
-    samples = (first, np.full(len(first), 1 / len(first))), (then, share)
-    values = np.unique(np.concatenate([first, then]))
-    means = float(first.mean()), float(share @ then)
-    told = [_told(mean, first) for mean in means]
-    grey, blue = colours.muted, colours.of(0)
-    if len(values) <= FEW:
-        step = np.diff(values).min() if len(values) > 1 else 1.0
-        heights = [[by[sample == value].sum() for value in values] for sample, by in samples]
-        on.bar(
-            values - 0.2 * step,
-            heights[0],
-            0.36 * step,
-            color=grey,
-            alpha=0.35,
-            label=f"before, mean {told[0]}",
-        )
-        on.bar(
-            values + 0.2 * step,
-            heights[1],
-            0.36 * step,
-            fc="none",
-            ec=blue,
-            lw=1.8,
-            label=f"after, mean {told[1]}",
-        )
-        on.set_xlim(values[0] - 0.8 * step, values[-1] + 0.8 * step)
-        if all(float(value).is_integer() for value in values):
-            on.set_xticks(values)
-    else:
-        edges = _edges(first, then, share)
-        low, high = np.nextafter(edges[0], np.inf), np.nextafter(edges[-1], -np.inf)
-        counts = [np.histogram(np.clip(sample, low, high), edges, weights=by)[0] for sample, by in samples]
-        on.stairs(counts[0], edges, fill=True, color=grey, alpha=0.35, lw=0, label=f"before, mean {told[0]}")
-        on.stairs(counts[1], edges, color=blue, lw=1.8, label=f"after, mean {told[1]}")
-    for mean, colour, dash in zip(means, (grey, blue), ("--", "-"), strict=True):
-        on.axvline(mean, color=colour, lw=1.4, ls=dash)
+    even = np.full(len(first), 1 / len(first))
+    draw = _bars if len(np.unique(np.concatenate([first, then]))) <= FEW else _steps
+    marks = draw(on, (first, even), (then, share))
+    labels = [
+        f"{when}, mean {_told(mean, first)}"
+        for when, mean in (("before", first.mean()), ("after", share @ then))
+    ]
+    on.axvline(first.mean(), color=colours.muted, lw=1.4, ls="--")
+    on.axvline(share @ then, color=colours.of(0), lw=1.4)
     if asked is not None:
-        dots = (0, (1, 1.5))
-        on.axvline(asked, color=colours.ink, lw=2, ls=dots, zorder=3, label=f"asked {_told(asked, first)}")
-    on.set_xlabel(name)
+        marks.append(on.axvline(asked, color=colours.ink, lw=2, ls=(0, (1, 1.5)), zorder=3))
+        labels.append(f"asked {_told(asked, first)}")
+    on.set_xlabel(folded(name, 32))
     on.set_ylabel("share of answers")
     on.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    on.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.8)
+    on.legend(marks, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), handlelength=1.8)
     return figure
+
+
+def _bars(on: Any, before: tuple[Array, Array], after: tuple[Array, Array]) -> list[Any]:
+    """Of numbers and their shares: each different number by itself."""
+    colours = inks()
+    values = np.unique(np.concatenate([before[0], after[0]]))
+    heights = [[share[sample == value].sum() for value in values] for sample, share in (before, after)]
+    step = float(np.diff(values).min()) if len(values) > 1 else 1.0
+    grey = on.bar(values - 0.2 * step, heights[0], 0.36 * step, color=colours.muted, alpha=0.35)
+    blue = on.bar(values + 0.2 * step, heights[1], 0.36 * step, fc="none", ec=colours.of(0), lw=1.8)
+    on.set_xlim(values[0] - 0.8 * step, values[-1] + 0.8 * step)
+    if all(float(value).is_integer() for value in values):
+        on.set_xticks(values)
+    return [grey, blue]
+
+
+def _steps(on: Any, before: tuple[Array, Array], after: tuple[Array, Array]) -> list[Any]:
+    """Of numbers and their shares: counted in intervals."""
+    colours = inks()
+    edges = _edges(before[0], *after)
+    low, high = np.nextafter(edges[0], np.inf), np.nextafter(edges[-1], -np.inf)
+    counts = [
+        np.histogram(np.clip(sample, low, high), edges, weights=share)[0] for sample, share in (before, after)
+    ]
+    return [
+        on.stairs(counts[0], edges, fill=True, color=colours.muted, alpha=0.35, lw=0),
+        on.stairs(counts[1], edges, color=colours.of(0), lw=1.8),
+    ]
 
 
 @drawn
@@ -160,13 +161,13 @@ def _numbers(name: str, sample: ArrayLike) -> Array:
 
 def _told(level: float, sample: Array) -> str:
     spread = float(sample.std())
-    return number(level, decimals(spread / 20, level=level) if spread else decimals(level=level))
+    return signed(number(level, decimals(spread / 20, level=level) if spread else decimals(level=level)))
 
 
 def _edges(first: Array, then: Array, share: Array) -> Array:
-    """Common intervals by the rule of Freedman and Diaconis, 12 to 40; means and the middle 99.8 % lie inside."""
+    """Common intervals by the rule of Freedman and Diaconis, 12 to 40; means and the middle 98 % lie inside."""
     both = np.concatenate([first, then[share > 0]])
-    low, high = np.quantile(both, [0.001, 0.999])
+    low, high = np.quantile(both, [0.01, 0.99])
     if both.max() - both.min() <= 2 * (high - low):
         low, high = both.min(), both.max()
     low, high = min(low, first.mean(), share @ then), max(high, first.mean(), share @ then)

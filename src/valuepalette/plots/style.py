@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DASHES", "MARKERS", "Inks", "axes", "drawn", "folded", "inks", "svg", "theme"]
+__all__ = ["DASHES", "MARKERS", "Inks", "axes", "drawn", "folded", "inks", "signed", "svg", "theme"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -161,8 +161,18 @@ def axes(
 
 
 def folded(name: str, width: int = 18) -> str:
-    """A name over as many lines as it needs to be no wider than `width` letters; a long word is never cut."""
-    return "\n".join(wrap(name, width, break_long_words=False, break_on_hyphens=False)) or name
+    """A name over as many lines as it needs to be no wider than `width` letters, parted after blanks and underscores.
+
+    >>> folded("answers_the_question", 14)
+    'answers_the_\\nquestion'
+    """
+    lines = wrap(name.replace("_", "_ "), width, break_on_hyphens=False)
+    return "\n".join(line.replace("_ ", "_") for line in lines) or name
+
+
+def signed(text: str) -> str:
+    """A number with a minus as long as a plus."""
+    return text.replace("-", "−")
 
 
 _FONT = re.compile(r"font: ((?:[a-z0-9]+ )*)([\d.]+)px [^;\"]+")

@@ -10,7 +10,7 @@ import numpy as np
 from valuepalette.attainment import Evaluation
 from valuepalette.clouds import Cloud
 from valuepalette.dual import Status
-from valuepalette.plots.style import MARKERS, axes, drawn, inks
+from valuepalette.plots.style import MARKERS, axes, drawn, folded, inks
 from valuepalette.regions import Region
 from valuepalette.solution import Solution
 
@@ -83,8 +83,8 @@ def tradeoff(
     on.plot(
         x, y, "o", mfc=colours.ground, mec=colours.ink, mew=1.6, ms=7, ls="", label="base model", zorder=4
     )
-    on.set_xlabel(f"{region.values[0]}: level")
-    on.set_ylabel(f"{region.values[1]}: level")
+    on.set_xlabel(folded(f"{region.values[0]}: level", 44))
+    on.set_ylabel(folded(f"{region.values[1]}: level", 44))
     on.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure
 

@@ -12,7 +12,7 @@ import numpy as np
 from valuepalette.attainment import Evaluation
 from valuepalette.plans import Plan
 from valuepalette.plots.style import DASHES, MARKERS, axes, drawn, inks
-from valuepalette.sequencing import Ascent
+from valuepalette.sequencing import Ascent, Stage
 from valuepalette.solution import Solution
 from valuepalette.tilting import Array
 
@@ -139,7 +139,7 @@ def sequential(ascent: Ascent, solution: Solution, *, ax: Axes | None = None) ->
     return figure
 
 
-def _last_of_rounds(ascent: Ascent):
+def _last_of_rounds(ascent: Ascent) -> list[Stage]:
     after = [*ascent.steps[1:], None]
     return [
         step for step, then in zip(ascent.steps, after, strict=True) if then is None or then.turn > step.turn
