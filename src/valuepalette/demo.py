@@ -16,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,16 @@ def run(
     _print(_compared(study))
     _print(_alone(study))
     _print(_answers(study))
-    _print(_left(study))
+    _print(_left(study, _reported(study)))
+
+
+def _reported(study: Study) -> str:
+    """Where the page of the run is; "" where what it needs is not installed."""
+    if any(find_spec(package) is None for package in ("jinja2", "matplotlib")):
+        return ""
+    from valuepalette.report import write_report
+
+    return str(write_report(study.folder)[1])
 
 
 def _print(lines: Iterator[str]) -> None:
@@ -304,8 +314,8 @@ def _quoted(label: str, text: str) -> Iterator[str]:
     )
 
 
-def _left(study: Study) -> Iterator[str]:
-    """The files, and what to try next."""
+def _left(study: Study, page: str) -> Iterator[str]:
+    """The files, the page that tells of them, and what to try next."""
     folder = study.folder
     files = {
         "study.toml": "what was asked; change it, the demo keeps to its own",
@@ -317,8 +327,13 @@ def _left(study: Study) -> Iterator[str]:
     }
     yield from _titled(f"8. In {folder}{os.sep}")
     yield from ("", *table(["", ""], [list(entry) for entry in files.items()], left=(0, 1))[1:])
+    if page:
+        yield from ("", f"All of it on one page, for a browser: {page}")
     yield from ("", "Next:", "")
     study_file, pilot = (shlex.quote(str(folder / name)) for name in ("study.toml", "pilot"))
     yield f"  valuepalette evaluate {study_file}"
+    if not page:
+        yield '  pip install "valuepalette[report]"'
+        yield f"  valuepalette report {study_file}"
     yield f'  valuepalette solve {pilot} --ask "humor=reach 50%" --ask "length<=20"'
     yield "  valuepalette values"

@@ -27,6 +27,7 @@ _PARTS = {
     "demo": "the embedded values",
     "train": "fine-tuning, distilling, learning rewards",
     "plots": "figures",
+    "report": "the report of a run",
     "ray": "sampling, scoring and pilots on a cluster",
     "weights": "the embedded models",
     "vllm": "models that vLLM runs in this process, on a GPU",

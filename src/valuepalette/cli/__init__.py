@@ -10,7 +10,8 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from valuepalette.cli import steps, telling, training, watching  # noqa: F401  # each adds its commands to the app
+# Each adds its commands to the app.
+from valuepalette.cli import reporting, steps, telling, training, watching  # noqa: F401
 from valuepalette.cli.shared import app, fail
 
 __all__ = ["app", "main"]
