@@ -25,6 +25,7 @@ COMMANDS = (
     "distill",
     "export",
     "compare",
+    "report",
     "serve",
     "monitor",
     "values",
