@@ -135,7 +135,7 @@ def _place(
 def _only(groups: Groups, column: int, inside: NDArray[np.bool_]) -> Groups:
     """One column of some prompts, whose weights sum to one again."""
     if inside.all():
-        return Groups(groups.values[:, column : column + 1], groups.starts, groups.weights)
+        return groups.columns[column]
     rows, weights = np.repeat(inside, groups.sizes), groups.weights[inside]
     starts = np.concatenate([[0], np.cumsum(groups.sizes[inside])])
     return Groups(groups.values[rows, column : column + 1], starts, weights / weights.sum())

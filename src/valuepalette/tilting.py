@@ -74,6 +74,12 @@ class Groups:
         """K_g, the number of candidates of each prompt, shape (N,)."""
         return np.diff(self.starts)
 
+    @cached_property
+    def columns(self) -> tuple[Groups, ...]:
+        """Each feature alone, as one column."""
+        each = range(self.values.shape[1])
+        return tuple(Groups(self.values[:, i : i + 1], self.starts, self.weights) for i in each)
+
     @property
     def _single(self) -> bool:
         """Whether each prompt has one candidate."""
