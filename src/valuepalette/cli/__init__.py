@@ -10,7 +10,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from valuepalette.cli import steps, telling, training  # noqa: F401  # each adds its commands to the app
+from valuepalette.cli import looking, steps, telling, training  # noqa: F401  # each adds its commands to the app
 from valuepalette.cli.shared import app, fail
 
 __all__ = ["app", "main"]
