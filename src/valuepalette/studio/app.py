@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from valuepalette.studio.asking import Adjusting, Asked, Faults, Reaching, Solving
+from valuepalette.studio.asking import Adjusting, Asked, Reaching, Solving, faults_of
 from valuepalette.studio.guarding import Guard
 from valuepalette.studio.working import Busy, Lanes
 
@@ -97,8 +97,7 @@ def create_app(lanes: Lanes, hosts: Collection[str]) -> FastAPI:
 
 def _refused(_: Request, error: Exception) -> Response:
     """A palette that makes no sense, in the one line that says why."""
-    found = error.found if isinstance(error, Faults) else []
-    return JSONResponse({"error": str(error), "faults": found}, 422)
+    return JSONResponse({"error": str(error), "faults": faults_of(error)}, 422)
 
 
 def _invalid(_: Request, error: RequestValidationError) -> Response:

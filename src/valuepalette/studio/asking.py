@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
@@ -9,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from valuepalette.palette import Cohort, Palette, parse
 
-__all__ = ["Adjusting", "Asked", "Faults", "Reaching", "Solving", "read_palette", "split"]
+__all__ = ["Adjusting", "Asked", "Faults", "Reaching", "Solving", "faults_of", "read_palette", "split"]
 
 Text = Annotated[str, Field(max_length=300)]
 Name = Annotated[str, Field(max_length=300)]
@@ -25,6 +27,9 @@ class Faults(ValueError):  # noqa: N818 - what is wrong with a palette, entry by
     def __init__(self, found: list[dict[str, str | None]]) -> None:
         super().__init__(found[0]["message"])
         self.found = found
+
+    def __reduce__(self) -> tuple[type[Faults], tuple[list[dict[str, str | None]]]]:
+        return type(self), (self.found,)
 
 
 class Asked(BaseModel):
@@ -93,6 +98,18 @@ def read_palette(asked: Asked, values: tuple[str, ...]) -> Palette:
     plain, cohorts = _plain(read.pop(None)), {str(name): _plain(entries) for name, entries in read.items()}
     palette = Palette(plain, cohorts=cohorts)
     return Palette(plain, cohorts=cohorts, kl=asked.kl) if asked.kl and palette.maximised else palette
+
+
+def faults_of(error: Exception) -> list[dict[str, str | None]]:
+    """The entries that an error is about: its own, or the one whose feature it begins with."""
+    if isinstance(error, Faults):
+        return error.found
+    about = re.match(r"palette\[('.*?'|\".*?\")\]: (.*)", str(error))
+    if about is None:
+        return []
+    feature, _, cohort = str(literal_eval(about[1])).partition(" @ ")
+    tail = re.fullmatch(r"P\((.+) [<>]=? \S+\)", feature)
+    return [{"cohort": cohort or None, "value": tail[1] if tail else feature, "message": about[2]}]
 
 
 def _texts(asked: Asked) -> Iterator[tuple[str | None, str, str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
-__all__ = ["check_installed", "run"]
+__all__ = ["bound", "check_installed", "run"]
 
 
 def check_installed() -> None:
@@ -41,17 +42,24 @@ def run(
     from valuepalette.studio.working import Lanes
 
     lanes = Lanes(open_source(source))
-    with socket.socket() as door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            door.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise OSError(f"port {port} of this machine cannot be had: {error.strerror}") from None
+    with bound(port) as door:
         port = door.getsockname()[1]
-        door.listen()
         say(f"the studio is at http://127.0.0.1:{port}/ (Ctrl+C stops it)")
         if browser:
             Thread(target=webbrowser.open, args=(f"http://127.0.0.1:{port}/",), daemon=True).start()
         app = create_app(lanes, names_of(port))
         settings = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, access_log=False)
         uvicorn.Server(settings).run(sockets=[door])
+
+
+@contextmanager
+def bound(port: int) -> Iterator[socket.socket]:
+    """A door of this machine that nobody else can knock at; 0 takes any that is free."""
+    with socket.socket() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OSError(f"port {port} of this machine cannot be had: {error.strerror}") from None
+        door.listen()
+        yield door

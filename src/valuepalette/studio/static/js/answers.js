@@ -32,13 +32,15 @@ export class Answers {
 
   list({ prompts, found }) {
     const options = prompts.map(({ number, text }) => h("option", { value: number }, `${number + 1} · ${text}`));
-    if (found > prompts.length) options.push(h("option", { disabled: true }, `and ${found - prompts.length} more: search for them`));
+    const more = found - prompts.length;
+    if (more) options.push(h("option", { disabled: true }, `and ${more} more: search for them`));
+    if (!found) options.push(h("option", { disabled: true }, "no prompt has this in it"));
+    const here = this.number ?? 0;
+    const there = prompts.some(({ number }) => number === here);
+    if (!there && (!found || !$("find").value)) options.push(h("option", { value: here }, `${here + 1}`));
     $("prompt").replaceChildren(...options);
-    if (found && !prompts.some(({ number }) => number === this.number)) {
-      if ($("find").value) this.changed({ prompt: prompts[0].number });
-      else $("prompt").append(h("option", { value: this.number ?? 0 }, `${(this.number ?? 0) + 1}`));
-    }
-    $("prompt").value = String(this.number ?? 0);
+    $("prompt").value = String(here);
+    if (!there && found && $("find").value) this.changed({ prompt: prompts[0].number });
   }
 
   async show(number) {

@@ -30,11 +30,13 @@ export class Candidates {
 
   // Something moved: what each k can have is not known any more.
   stale() {
+    this.ask.forget();
     $("plan").classList.add("is-stale");
     for (const mark of this.marks) say(mark, "");
   }
 
   plan(palette) {
+    this.asks = JSON.stringify([palette.entries, palette.cohorts]);
     if (this.several) this.ask.push(palette);
   }
 
@@ -52,7 +54,9 @@ export class Candidates {
     $("plan").classList.remove("is-stale");
     const had = new Map(choices.map((each) => [each.candidates, HAD[each.status]]));
     this.about.choices.forEach((k, i) => say(this.marks[i], had.get(k) ?? ""));
-    say($("plan-note"), smallest === null ? `It cannot be had with ${this.about.most} answers to choose from.` : smallest === 1 ? "The model has it as it is." : `${smallest} answers to choose from are the fewest that have it.`);
+    const shares = this.asks.includes("reach") ? ` A share of reach is held at what k = ${this.about.most} reaches, so that every k is asked the same.` : "";
+    const found = smallest === null ? `It cannot be had with ${this.about.most} answers to choose from.` : smallest === 1 ? "The model has it as it is." : `${smallest} answers to choose from are the fewest that have it.`;
+    say($("plan-note"), found + shares);
   }
 
   fail(error) {

@@ -10,7 +10,7 @@ import { Ranges } from "./ranges.js";
 import { Row } from "./row.js";
 import { get, newest, post } from "./server.js";
 import { Spreads } from "./spreads.js";
-import { empty, fromHash, palette, remember } from "./state.js";
+import { bare, empty, fromHash, palette, remember } from "./state.js";
 import { Verdict } from "./verdict.js";
 
 const RESTS = 350; // ms of rest before what takes long is asked for
@@ -20,6 +20,7 @@ async function start() {
   const alone = new Map([[about.most, about.alone.widest], [about.candidates, about.alone.here]]);
   let state = fromHash(location.hash, about);
   let resting = 0;
+  let latest = null;
 
   document.title = `${about.name} · valuepalette studio`;
   say($("pilot"), `${about.name} · ${about.prompts.toLocaleString("en")} prompts, ${about.rows.toLocaleString("en")} answers`);
@@ -56,8 +57,8 @@ async function start() {
     return rows.get(feature) ?? cohortRows.get(cohortKey(cohort, value)) ?? null;
   }
 
-  function asksNothing() {
-    return [...Object.values(state.entries), ...Object.values(state.cohorts).flatMap(Object.values)].every(isFree);
+  function texts() {
+    return [...Object.values(state.entries), ...Object.values(state.cohorts).flatMap(Object.values)];
   }
 
   // A slider moved, or an entry was written.
@@ -81,7 +82,9 @@ async function start() {
     if (!silent) remember(state, { replace });
     candidates.stale();
     const given = palette(state);
-    solver.push({ asked: { ...given, prompt: about.answers ? state.prompt : null }, since: performance.now() });
+    $("budget").hidden = !texts().some((text) => relationOf(text) === "max");
+    latest = { asked: { ...given, prompt: about.answers ? state.prompt : null }, since: performance.now() };
+    solver.push(latest);
     clearTimeout(resting);
     if (live) ranges.ask(given, features(), { live, moving });
     else {
@@ -98,7 +101,8 @@ async function start() {
     return [...rows.keys(), ...own];
   }
 
-  function solved(told, { asked: given, since }) {
+  function solved(told, now) {
+    const { asked: given, since } = now;
     const plain = new Map();
     const own = new Map();
     for (const feature of told.features) {
@@ -108,10 +112,10 @@ async function start() {
       else own.get(key).feature = feature;
       if (!feature.tail && feature.cohort === null) plain.set(feature.value, feature);
     }
-    for (const [value, row] of rows) row.show(own.get(value)?.feature, own.get(value)?.tails ?? []);
-    for (const [key, row] of cohortRows) row.show(own.get(key)?.feature, own.get(key)?.tails ?? []);
+    for (const [value, row] of rows) row.show(own.get(value)?.feature, own.get(value)?.tails ?? [], now === latest);
+    for (const [key, row] of cohortRows) row.show(own.get(key)?.feature, own.get(key)?.tails ?? [], now === latest);
     for (const row of [...rows.values(), ...cohortRows.values()]) row.blame(null);
-    verdict.show(told, asksNothing());
+    verdict.show(told, texts().every(isFree));
     radar?.draw(plain);
     spreads.draw(plain, told.after);
     if (given.prompt === state.prompt) answers.live(told.chances, told.proof);
@@ -133,20 +137,24 @@ async function start() {
     verdict.busy(true);
     try {
       const told = await post("adjust", { ...palette(state), method });
-      const entries = Object.fromEntries(Object.entries(told.entries).filter(([, text]) => !isFree(text)));
-      change({ entries, cohorts: told.cohorts, kl: told.kl ?? state.kl });
+      change(taken(told));
       verdict.adjusted(told);
     } catch (error) {
       verdict.refuse(error.message);
     }
   }
 
+  // A palette of the server's, as the state has it.
+  function taken({ entries, cohorts, kl }) {
+    const asked = Object.fromEntries(Object.entries(entries).filter(([, text]) => !isFree(text)));
+    const own = Object.entries(cohorts).map(([cohort, inner]) => [cohort, bare(inner)]);
+    return { entries: bare(asked), cohorts: bare(Object.fromEntries(own)), kl: kl ?? state.kl };
+  }
+
   // The state, onto the page.
   function apply() {
     for (const [value, row] of rows) row.set(state.entries[value] ?? "");
     candidates.choose(state.candidates ?? about.candidates);
-    const most = [...Object.values(state.entries), ...Object.values(state.cohorts).flatMap(Object.values)].some((text) => relationOf(text) === "max");
-    $("budget").hidden = !most;
     $("kl").value = state.kl ?? "";
     $("beside").value = state.beside;
     if ($("beside").value !== state.beside) state.beside = $("beside").value = "base";
@@ -186,8 +194,9 @@ async function start() {
       state.cohorts[cohort][value] = row.text || "free";
       asked({ live, moving: `${value} @ ${cohort}` });
     }, { unit, remove: () => {
-      const { [value]: _, ...rest } = state.cohorts[cohort];
-      change({ cohorts: { ...state.cohorts, [cohort]: rest } });
+      const rest = bare(state.cohorts[cohort]);
+      delete rest[value];
+      change({ cohorts: bare({ ...state.cohorts, [cohort]: rest }) });
     } });
     row.root.classList.add("is-cohort");
     cohortRows.set(key, row);
@@ -202,8 +211,9 @@ async function start() {
   // The palette that the answers are compared with; null for the model as it is.
   function beside() {
     if (state.beside === "kept" && state.kept) return state.kept;
-    const named = about.palettes[state.beside.replace(/^named:/, "")];
-    return state.beside.startsWith("named:") && named ? { ...named, candidates: state.candidates } : null;
+    const name = state.beside.replace(/^named:/, "");
+    const known = state.beside.startsWith("named:") && Object.hasOwn(about.palettes, name);
+    return known ? { ...about.palettes[name], candidates: state.candidates } : null;
   }
 
   $("beside").replaceChildren(
@@ -212,15 +222,15 @@ async function start() {
     ...Object.keys(about.palettes).map((name) => h("option", { value: `named:${name}` }, name)),
   );
   $("beside").addEventListener("change", () => change({ beside: $("beside").value }, { solve: false }));
-  $("pin").addEventListener("click", () => change({ kept: structuredClone(palette(state)), beside: "kept" }, { solve: false }));
+  $("pin").addEventListener("click", () => change({ kept: JSON.parse(JSON.stringify(palette(state))), beside: "kept" }, { solve: false }));
   $("reset").addEventListener("click", () => change({ ...empty(), prompt: state.prompt, kept: state.kept, beside: state.beside }));
   $("kl").addEventListener("change", () => change({ kl: Number($("kl").value) > 0 ? Number($("kl").value) : null }));
   const names = Object.keys(about.palettes);
   $("named-label").hidden = names.length === 0;
   $("named").replaceChildren(h("option", { value: "" }, "choose one"), ...names.map((name) => h("option", { value: name }, name)));
   $("named").addEventListener("change", () => {
-    const told = about.palettes[$("named").value];
-    if (told) change(structuredClone({ entries: told.entries, cohorts: told.cohorts, kl: told.kl }));
+    const name = $("named").value;
+    if (Object.hasOwn(about.palettes, name)) change(taken(about.palettes[name]));
   });
   $("add-cohort").hidden = about.cohorts.length === 0;
   $("cohort").replaceChildren(...about.cohorts.map(({ name }) => h("option", { value: name }, name)));
@@ -228,9 +238,9 @@ async function start() {
   $("add-cohort").addEventListener("submit", (event) => {
     event.preventDefault();
     const [cohort, value] = [$("cohort").value, $("cohort-value").value];
-    const own = { keep: "keep", ...state.cohorts[cohort] };
-    delete own.keep;
-    change({ cohorts: { ...state.cohorts, [cohort]: { ...own, [value]: own[value] ?? "keep" } } });
+    const own = bare(state.cohorts[cohort]);
+    own[value] ??= "keep";
+    change({ cohorts: bare({ ...state.cohorts, [cohort]: own }) });
   });
   addEventListener("popstate", () => {
     state = fromHash(location.hash, about);

@@ -9,7 +9,7 @@ const MIDDLE = SIZE / 2;
 export class Radar {
   constructor(host, names) {
     this.names = names;
-    this.root = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE - 30}`, role: "img", "aria-label": "Radar of levels" });
+    this.root = svg("svg", { viewBox: `-56 0 ${SIZE + 112} ${SIZE - 30}`, role: "img", "aria-label": "Radar of levels" });
     for (const ring of [0.25, 0.5, 0.75, 1]) {
       this.root.append(svg("polygon", { class: ring === 0.5 ? "ring half" : "ring", points: this.points(names.map(() => ring)) }));
     }

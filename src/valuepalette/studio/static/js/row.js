@@ -28,7 +28,7 @@ export class Row {
     this.level = h("output", { class: "level" });
     this.weight = h("span", { class: "weight" });
     this.base = h("span", { class: "base-said" });
-    this.room = h("span", { class: "track-room" });
+    this.room = h("span", { class: "track-room", hidden: true });
     this.had = h("span", { class: "track-had" });
     this.at = h("span", { class: "track-level" });
     this.zero = h("span", { class: "track-base" });
@@ -149,10 +149,10 @@ export class Row {
     say(this.reach, level === null ? "" : `${percent(this.reachOf(level))} of reach`);
   }
 
-  // The server's figures of this value, and of its tails.
-  show(feature, tails) {
+  // The server's figures of this value, and of its tails; `newest` where nothing was asked since.
+  show(feature, tails, newest) {
     const asked = feature?.lower ?? feature?.upper ?? null;
-    if (asked !== null && !this.dragging) {
+    if (asked !== null && newest && !this.dragging) {
       this.slider.value = Math.round(this.share(asked) * STEPS);
       this.tell(asked);
     }

@@ -1,8 +1,13 @@
 // What is asked, and its life in the address: every committed change is an entry of the history, so back, forward and
 // sharing work. Nothing else is kept anywhere.
 
+// Names are anybody's: an object without a prototype has no entry that nobody made.
+export function bare(object = {}) {
+  return Object.assign(Object.create(null), object);
+}
+
 export function empty() {
-  return { entries: {}, cohorts: {}, kl: null, candidates: null, prompt: 0, beside: "base", kept: null };
+  return { entries: bare(), cohorts: bare(), kl: null, candidates: null, prompt: 0, beside: "base", kept: null };
 }
 
 // Only what a palette is: what the server is sent.
@@ -40,7 +45,7 @@ export function fromHash(hash, about) {
     else if (key.startsWith("c.")) {
       const pair = parsed(key.slice(2));
       if (Array.isArray(pair) && cohorts.has(pair[0]) && known.has(pair[1])) {
-        (state.cohorts[pair[0]] ??= {})[pair[1]] = text.slice(0, 300);
+        (state.cohorts[pair[0]] ??= bare())[pair[1]] = text.slice(0, 300);
       }
     }
   }
