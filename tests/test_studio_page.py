@@ -124,24 +124,33 @@ def test_a_slider_moves_the_weights(page: Any):
 
 
 def test_a_range_is_what_the_others_leave(page: Any):
-    def widest() -> None:
-        page.wait_for_function(
-            "() => document.querySelectorAll('.track-room:not([hidden]):not(.is-coarse)').length === 8"
-        )
-
-    widest()
+    page.wait_for_selector("body[data-ranges=exact]")
     room = row(page, "positiveness").locator(".track-room")
     before = room.bounding_box()["width"]
     drag(page, "humor", 0.9)
     settle(page, "humor", 0.5)
-    page.wait_for_timeout(1000)
-    widest()
-    page.wait_for_timeout(2000)
+    page.wait_for_selector("body[data-ranges=exact]")
+    page.wait_for_timeout(300)  # its movement on the screen
     assert room.bounding_box()["width"] < 0.95 * before
     said = [float(part.replace("−", "-")) for part in room.get_attribute("title").split(" to ")]
     entry = row(page, "humor").get_by_role("textbox").input_value()
     exact = vp.reach(vp.example_pilot(), {"humor": entry}, "positiveness")
     assert said == pytest.approx([exact.low, exact.high], abs=6e-3)
+
+
+def test_a_slider_that_comes_back_rests(page: Any):
+    slider = row(page, "humor").get_by_role("slider")
+    box = slider.bounding_box()
+    left, middle = box["x"] + 11 + (box["width"] - 22) * float(slider.input_value()) / 400, box["y"] + 17
+    page.wait_for_selector("body[data-ranges=exact]")
+    page.mouse.move(left, middle)
+    page.mouse.down()
+    page.mouse.move(left + 120, middle, steps=3)
+    page.mouse.move(left, middle, steps=3)
+    assert page.evaluate("document.body.dataset.ranges") == "moving"
+    page.mouse.up()
+    page.wait_for_selector("body[data-ranges=exact]")
+    assert row(page, "humor").get_by_role("textbox").input_value() == "keep"
 
 
 def test_shares_of_reach_are_written_as_such(page: Any):
@@ -202,11 +211,9 @@ def test_max_comes_with_its_budget(page: Any):
 
 
 def test_a_prompt_is_picked_and_its_answers_weighed(page: Any):
-    page.locator("#find").fill("alarm")
-    page.wait_for_function("() => document.querySelectorAll('#prompt option').length < 60")
-    page.wait_for_function("() => document.getElementById('prompt').value !== ''")
-    number = int(page.locator("#prompt").input_value())
-    assert number != 0
+    page.locator("#find").fill("flamingo")
+    page.wait_for_function("() => document.getElementById('prompt').value === '3'")
+    number = 3
     row(page, "humor").get_by_role("textbox").fill("reach 60%")
     row(page, "humor").get_by_role("textbox").press("Enter")
     settle(page, "humor", 0.3)

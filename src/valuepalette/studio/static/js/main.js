@@ -41,7 +41,10 @@ async function start() {
   const verdict = new Verdict(adjust);
   const candidates = new Candidates(about, (k) => change({ candidates: k }));
   const answers = new Answers(about, (patch) => change(patch, { solve: "prompt" in patch }), beside);
-  const ranges = new Ranges(({ feature, low, high }, exact) => rowOf(feature)?.room_(low, high, exact));
+  const ranges = new Ranges(
+    ({ feature, low, high }, exact) => rowOf(feature)?.room_(low, high, exact),
+    () => (document.body.dataset.ranges = "exact"),
+  );
   const solver = newest((given) => post("solve", given.asked), solved, refused);
   exporting(() => palette(state));
 
@@ -86,6 +89,7 @@ async function start() {
     latest = { asked: { ...given, prompt: about.answers ? state.prompt : null }, since: performance.now() };
     solver.push(latest);
     clearTimeout(resting);
+    document.body.dataset.ranges = "moving";
     if (live) ranges.ask(given, features(), { live, moving });
     else {
       ranges.stop();

@@ -7,8 +7,10 @@ const COARSE = 0.05;
 const EXACT = 1e-6;
 
 export class Ranges {
-  constructor(shown) {
+  // shown(reply, exact) is told of each; settled() once all are exact.
+  constructor(shown, settled) {
     this.shown = shown;
+    this.settled = settled;
     this.turn = 0;
     this.wanted = null;
     this.busy = false;
@@ -38,6 +40,7 @@ export class Ranges {
       } catch {
         if (this.wanted === now) this.shown({ feature, low: null, high: null }, now.exact);
       }
+      if (this.wanted === now && now.exact && !now.left.length) this.settled();
     }
     this.busy = false;
   }

@@ -34,7 +34,8 @@ export class Row {
     this.zero = h("span", { class: "track-base" });
     this.slider = h("input", {
       type: "range", min: 0, max: STEPS, step: 1, "aria-labelledby": id,
-      oninput: () => this.moved(true), onchange: () => this.moved(false),
+      oninput: () => this.moved(true), onchange: () => this.rested(), onpointerup: () => this.rested(),
+      onpointercancel: () => this.rested(), onblur: () => this.rested(),
     });
     this.relation = h("select", { "aria-label": `${label}: how it is asked`, onchange: () => this.related() },
       ...RELATIONS.map(([value, text]) => h("option", { value }, text)));
@@ -99,6 +100,11 @@ export class Row {
     this.relation.value = relationOf(this.text);
     this.free(false);
     this.changed(this, { live });
+  }
+
+  // A slider that comes to rest where it began makes no change event; so whatever ends a movement is listened to.
+  rested() {
+    if (this.dragging) this.moved(false);
   }
 
   worded(step, level, relation, base) {
