@@ -25,6 +25,7 @@ COMMANDS = (
     "export",
     "compare",
     "serve",
+    "studio",
     "values",
     "doctor",
 )
