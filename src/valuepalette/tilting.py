@@ -48,7 +48,7 @@ THREADS = 4
 """At most so many threads share a pass."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Groups:
     """Scored candidates by prompt: prompt g owns rows `starts[g]` to `starts[g + 1]`.
 
