@@ -100,6 +100,7 @@ def drag(page: Any, name: str, share: float) -> None:
     page.mouse.move(box["x"] + 11 + inner * (step / steps + share) / 2, middle, steps=4)
     page.mouse.move(box["x"] + 11 + inner * share, middle, steps=4)
     page.mouse.up()
+    page.wait_for_selector("body[data-ranges=exact]")
 
 
 def test_it_opens_on_the_model_as_it_is(page: Any):

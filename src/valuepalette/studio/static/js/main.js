@@ -81,8 +81,9 @@ async function start() {
     answers.compare();
   }
 
-  function asked({ live = false, moving = null, replace = live, silent = false }) {
-    if (!silent) remember(state, { replace });
+  function asked({ live = false, moving = null, replace = false, silent = false }) {
+    // Not while it moves: browsers slow down whoever writes addresses that fast.
+    if (!silent && !live) remember(state, { replace });
     candidates.stale();
     const given = palette(state);
     $("budget").hidden = !texts().some((text) => relationOf(text) === "max");
