@@ -10,10 +10,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 demo: .venv/demo
 	$(BIN)/valuepalette demo
 
-test: lint test-core .venv/dev
+test: lint test-core .venv/dev .venv/browser
 	$(PYTEST) -m "not slow"
 
-test-all: lint test-core .venv/dev .venv/harness
+test-all: lint test-core .venv/dev .venv/harness .venv/browser
 	$(PYTEST)
 
 # The mathematics installs and tests alone: NumPy, SciPy, PyArrow and the CLI library.
@@ -57,6 +57,13 @@ setup: .venv/dev
 
 .venv/harness: pyproject.toml .venv/dev
 	$(PIP) install -c constraints.txt --group harness
+	@touch $@
+
+# The studio is tested in a real browser where one is, or where it can be installed; else those tests are skipped.
+.venv/browser: | .venv/made
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+	  || echo "chromium is not here and cannot be installed: the studio is tested without a browser"
 	@touch $@
 
 .venv-core/made: pyproject.toml

@@ -28,6 +28,7 @@ COMMANDS = (
     "report",
     "serve",
     "monitor",
+    "studio",
     "values",
     "doctor",
 )

@@ -24,6 +24,7 @@ _PARTS = {
     "models": "running language models and rewards that are models",
     "remote": "models and rewards behind a server",
     "serve": "the gateway",
+    "studio": "the live page on which palettes are found",
     "demo": "the embedded values",
     "train": "fine-tuning, distilling, learning rewards",
     "plots": "figures",

@@ -245,6 +245,8 @@ class Pilot:
         weighting  `prompts`: all weigh the same; `rows`: as many candidates, as much weight; or a column of the
                    prompt that holds positive numbers
         """
+        if weighting in self._grouped:
+            return self._grouped[weighting]
         if weighting == "prompts":
             weights = np.ones(self.prompts)
         elif weighting == "rows":
@@ -254,7 +256,13 @@ class Pilot:
         else:
             there = ", ".join(["prompts", "rows", *self.columns])
             raise ValueError(f"weighting must be one of {there}, got {weighting!r}")
-        return Groups(self.array[self.order], self.starts, weights / weights.sum())
+        values = _readonly(self.array[self.order])
+        return self._grouped.setdefault(weighting, Groups(values, self.starts, weights / weights.sum()))
+
+    @cached_property
+    def _grouped(self) -> dict[str, Groups]:
+        """By weighting, so that the second palette on a pilot finds its means and spreads computed."""
+        return {}
 
     def _weights(self, name: str) -> Array:
         column = self.column(name)

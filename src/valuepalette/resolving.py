@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,13 +91,24 @@ def resolve(
         upper=ends[-1],
         base=base,
         asked=tuple(asked),
-        quantiles=np.array([quantile(own.values[:, 0], own.row_weights, GRID) for _, _, own in placed]),
+        quantiles=np.array([_grid(own) for _, _, own in placed]),
         influence_lower=influence[1],
         influence_upper=influence[-1],
         specs=specs,
         sources=tuple(zip(sources[1], sources[-1], strict=True)),
         inside=np.column_stack([inside for _, inside, _ in placed]) if palette.columns else None,
     )
+
+
+_GRIDS: WeakKeyDictionary[Groups, Array] = WeakKeyDictionary()
+"""Of columns that are still there: a value's quantiles are the same whatever is asked, and sorting takes a while."""
+
+
+def _grid(own: Groups) -> Array:
+    """The quantile grid of one column, (101,)."""
+    if own not in _GRIDS:
+        _GRIDS[own] = quantile(own.values[:, 0], own.row_weights, GRID)
+    return _GRIDS[own]
 
 
 def sides(asks: Sequence[Ask]) -> Iterator[tuple[Ask, Side]]:
@@ -135,7 +147,7 @@ def _place(
 def _only(groups: Groups, column: int, inside: NDArray[np.bool_]) -> Groups:
     """One column of some prompts, whose weights sum to one again."""
     if inside.all():
-        return Groups(groups.values[:, column : column + 1], groups.starts, groups.weights)
+        return groups.columns[column]
     rows, weights = np.repeat(inside, groups.sizes), groups.weights[inside]
     starts = np.concatenate([[0], np.cumsum(groups.sizes[inside])])
     return Groups(groups.values[rows, column : column + 1], starts, weights / weights.sum())

@@ -48,7 +48,7 @@ THREADS = 4
 """At most so many threads share a pass."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Groups:
     """Scored candidates by prompt: prompt g owns rows `starts[g]` to `starts[g + 1]`.
 
@@ -73,6 +73,12 @@ class Groups:
     def sizes(self) -> Index:
         """K_g, the number of candidates of each prompt, shape (N,)."""
         return np.diff(self.starts)
+
+    @cached_property
+    def columns(self) -> tuple[Groups, ...]:
+        """Each feature alone, as one column."""
+        each = range(self.values.shape[1])
+        return tuple(Groups(self.values[:, i : i + 1], self.starts, self.weights) for i in each)
 
     @property
     def _single(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import CycloptsError
 
 # Each adds its commands to the app.
-from valuepalette.cli import reporting, steps, telling, training, watching  # noqa: F401
+from valuepalette.cli import looking, reporting, steps, telling, training, watching  # noqa: F401
 from valuepalette.cli.shared import app, fail
 
 __all__ = ["app", "main"]
