@@ -29,7 +29,7 @@ GROUPS = {
     "Collecting": "sample score",
     "Aligning": "Decoder choose Answers finetune distill corrected Task Tuned RewardWeights export_pairs export_sft "
     "write_rows",
-    "Judging": "evaluate Evaluation",
+    "Judging": "evaluate Evaluation monitor Monitoring Traffic",
     "Studies": "Study",
     "Telling of a run": "write_report gather_report render_report Report",
 }
