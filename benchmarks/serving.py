@@ -135,7 +135,7 @@ def proxy(port: int, behind: int) -> None:
     uvicorn.run(app, port=port, log_level="error", ws="none")
 
 
-async def _asked(port: int, model: str, n: int, requests: int, workers: int) -> tuple[list[float], float]:
+async def asked_of(port: int, model: str, n: int, requests: int, workers: int) -> tuple[list[float], float]:
     """Seconds of each request, and requests a second."""
     left, took = iter(range(requests)), list[float]()
 
@@ -162,10 +162,10 @@ async def _asked(port: int, model: str, n: int, requests: int, workers: int) -> 
 
 def measured(port: int, model: str, n: int) -> list[float]:
     """Quantiles of the latency of requests one after another, in ms; requests a second of many workers."""
-    asyncio.run(_asked(port, model, n, 50, 1))
-    took, _ = asyncio.run(_asked(port, model, n, ALONE, 1))
+    asyncio.run(asked_of(port, model, n, 50, 1))
+    took, _ = asyncio.run(asked_of(port, model, n, ALONE, 1))
     took.sort()
-    _, rate = asyncio.run(_asked(port, model, n, TOGETHER, WORKERS))
+    _, rate = asyncio.run(asked_of(port, model, n, TOGETHER, WORKERS))
     return [1000 * took[int(share * len(took))] for share in (0.5, 0.95, 0.99)] + [rate]
 
 
@@ -201,7 +201,7 @@ def run() -> str:
             "gateway": measured(front, f"{MODEL}/varied", 1),
         }
         before = resident(served)
-        asyncio.run(_asked(front, f"{MODEL}/varied", 1, MANY, WORKERS))
+        asyncio.run(asked_of(front, f"{MODEL}/varied", 1, MANY, WORKERS))
         after = resident(served)
     finally:
         for process in (source, served, plain):
