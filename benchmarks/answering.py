@@ -1,6 +1,6 @@
 """Answers of the embedded model through the gateway, and the same decoder without it.
 
-The packaged pilot, a palette of "humor reach 40%, harmlessness keep", k = 8 candidates of up to 40 tokens: each is drawn
+The packaged pilot, a palette of "humor reach 40%, harmlessness keep", k = 8 candidates of at most 40 tokens, each drawn
 and scored on this machine's processor. What the gateway adds is measured by itself under "What the gateway adds"; here
 stands what a user waits for.
 """
