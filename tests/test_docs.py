@@ -242,7 +242,8 @@ def commands(page: Path) -> Iterator[list[str]]:
     lines = re.findall(r"`((?:valuepalette|make) [^`]+)`", prose(page))
     for fence in FENCES:
         if fence.page == page and fence.language in ("console", "bash", "text"):
-            lines += re.findall(r"^\s*(?:\$ )?((?:valuepalette|make) .+)$", fence.text, flags=re.MULTILINE)
+            whole = re.sub(r"\\\n\s*", "", fence.text)
+            lines += re.findall(r"^\s*(?:\$ )?((?:valuepalette|make) .+)$", whole, flags=re.MULTILINE)
     for line in lines:
         yield shlex.split(line, comments=True)
 
