@@ -11,7 +11,7 @@ demo: .venv/demo
 	$(BIN)/valuepalette demo
 
 test: lint test-core .venv/dev .venv/browser
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --rest -m "not slow"
 
 test-all: lint test-core .venv/dev .venv/harness .venv/browser
 	$(PYTEST)

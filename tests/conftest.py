@@ -1,6 +1,6 @@
-"""`--core`: the tests of the mathematics alone, where only the core dependencies are installed.
+"""`--core`: the tests of the mathematics alone, where only the core dependencies are installed; `--rest`: all others.
 
-There a skip that should not happen is a failure: only the absence of the shared data may skip. Tests marked
+In the core a skip that should not happen is a failure: only the absence of the shared data may skip. Tests marked
 `extra` need a package beyond the core and are left out, not skipped.
 """
 
@@ -63,6 +63,7 @@ MAY_SKIP = "the shared data folder is not beside the checkout"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--core", action="store_true", help="only the mathematics, on the core dependencies")
+    parser.addoption("--rest", action="store_true", help="only what --core leaves out")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,6 +71,26 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--core"):
         # A plugin and not hooks of this file: those would not be asked about modules outside tests/.
         config.pluginmanager.register(Core(), "valuepalette-core")
+    elif config.getoption("--rest"):
+        config.pluginmanager.register(Rest(), "valuepalette-rest")
+
+
+def in_core(path: Path) -> bool:
+    return path.stem.removeprefix("test_") in CORE
+
+
+def beyond_core(item: pytest.Item) -> bool:
+    return item.get_closest_marker("extra") is not None or item.get_closest_marker("models") is not None
+
+
+class Rest:
+    """Leaves out what `--core` runs."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        done = [item for item in items if in_core(item.path) and not beyond_core(item)]
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if not in_core(item.path) or beyond_core(item)]
 
 
 class Core:
@@ -78,15 +99,13 @@ class Core:
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
         if collection_path.suffix != ".py" or collection_path.name == "conftest.py":
             return None
-        return None if collection_path.stem.removeprefix("test_") in CORE else True
+        return None if in_core(collection_path) else True
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        beyond = [
-            item for item in items if item.get_closest_marker("extra") or item.get_closest_marker("models")
-        ]
+        beyond = [item for item in items if beyond_core(item)]
         config.hook.pytest_deselected(items=beyond)
-        items[:] = [item for item in items if item not in beyond]
+        items[:] = [item for item in items if not beyond_core(item)]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
