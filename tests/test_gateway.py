@@ -520,7 +520,9 @@ def test_bodies_that_are_too_large_or_no_json() -> None:
                 b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 1e999}',
                 json.dumps(chat(text="\ud800")).encode(),
                 json.dumps(chat(user="\ud800")).encode(),
-                json.dumps(chat(text="\ud800"), ensure_ascii=False).encode("utf-8", "surrogatepass"),
+                json.dumps(chat(columns={"audience": "\ud800"}), ensure_ascii=False).encode(
+                    "utf-8", "surrogatepass"
+                ),
             ]
             found = [await speaker.post(where, content=body, headers=kind) for body in bodies]
             found.append(await speaker.post(where, content=json.dumps(chat()).encode()))
