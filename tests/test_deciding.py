@@ -246,6 +246,7 @@ def test_a_solution_from_elsewhere_is_served_where_it_is_the_palettes(pilot: Pil
     elsewhere = replace(today, fingerprint={**today.fingerprint, "rewards": {"humor": {"version": "2"}}})
     assert made({"funny": elsewhere})  # the pilot records no version to compare
     limit = solve(pilot, PALETTES["funny"], "limit")
+    more = renew(fresh, solve(pilot, Palette({"humor": ["reach 60%", "P(< -3) <= 0.5"]}), 4))
     for solutions, floors, said in (
         ({"other": today}, None, "must name one of"),
         ({"kids": today}, None, "must ask what the palette asks on this pilot"),
@@ -256,6 +257,8 @@ def test_a_solution_from_elsewhere_is_served_where_it_is_the_palettes(pilot: Pil
             "must ask what the palette asks on this pilot, safety",
         ),
         ({"funny": limit}, None, "must be solved for k from 2 to 4"),
+        ({"funny": replace(today, status=Status.NUMERICAL)}, None, "must be solved for k .*, got NUMERICAL"),
+        ({"funny": more}, None, r"which is nothing of P\(humor < -3\)"),
     ):
         with pytest.raises(ValueError, match=said):
             made(solutions, floors)

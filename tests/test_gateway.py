@@ -520,6 +520,9 @@ def test_bodies_that_are_too_large_or_no_json() -> None:
                 b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": 1e999}',
                 json.dumps(chat(text="\ud800")).encode(),
                 json.dumps(chat(user="\ud800")).encode(),
+                json.dumps(chat(columns={"audience": "\ud800"}), ensure_ascii=False).encode(
+                    "utf-8", "surrogatepass"
+                ),
             ]
             found = [await speaker.post(where, content=body, headers=kind) for body in bodies]
             found.append(await speaker.post(where, content=json.dumps(chat()).encode()))
@@ -527,8 +530,8 @@ def test_bodies_that_are_too_large_or_no_json() -> None:
 
     codes = asyncio.run(spoken())
     assert codes[:2] == [413, 413]
-    assert codes[2:12] == [400] * 10
-    assert codes[12] in (200, 400)
+    assert codes[2:13] == [400] * 11
+    assert codes[13] in (200, 400)
 
 
 def test_a_conversation_is_answered_as_a_whole() -> None:

@@ -311,6 +311,73 @@ def test_a_disk_that_is_full_costs_groups_and_nothing_else(
     assert recorder.fates["kept"] == 1
 
 
+def test_what_comes_just_before_the_end_is_kept(tmp_path: Path, groups: list[Served]) -> None:
+    """The queue was found empty, then a group comes, then the end."""
+
+    class Late:
+        def add(self, *_: object) -> None:
+            if not recorder._stop.is_set():
+                recorder(groups[2])
+                recorder._stop.set()
+
+    recorder: Any = Recorder(Parts(tmp_path, layout()), Late())  # type: ignore[arg-type]
+    with recorder:
+        recorder(groups[0])
+        recorder._thread.join(10)
+    assert recorder.fates["kept"] == 2
+
+
+def test_a_group_that_cannot_be_kept_costs_no_other(
+    tmp_path: Path, groups: list[Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A solution that cannot be written is that of one group; each is counted once."""
+    other = replace(groups[2], solution=solve(pilot(), PALETTES["varied"], 4))
+    save = Solution.save
+
+    def full(solution: Solution, path: Path) -> None:
+        if solution is other.solution:
+            raise OSError
+        save(solution, path)
+
+    monkeypatch.setattr(Solution, "save", full)
+    with Recorder(Parts(tmp_path, layout())) as recorder:
+        for served in (groups[0], other, groups[4]):
+            recorder(served)
+    assert (recorder.fates["kept"], recorder.fates["lost"]) == (2, 1)
+    assert Pilot.read(parts(tmp_path)[0]).prompts == 2
+
+
+def test_a_watch_that_fails_loses_nothing_that_is_kept(tmp_path: Path, groups: list[Served]) -> None:
+    class Broken:
+        def add(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+    with Recorder(Parts(tmp_path, layout()), Broken()) as recorder:  # type: ignore[arg-type]
+        for served in groups[:4]:
+            recorder(served)
+    assert (recorder.fates["kept"], recorder.fates["lost"]) == (4, 0)
+
+
+def test_the_newest_part_stays_however_little_room_there_is(tmp_path: Path, groups: list[Served]) -> None:
+    own = Parts(tmp_path, layout(), megabytes=1e-6)
+    for served in groups[:2]:
+        own.add(_group(served), served.solution)
+        own.flush()
+    assert len(parts(tmp_path)) == 1
+    assert Traffic.read(tmp_path).pilot.prompts == 1
+
+
+def test_a_gateway_is_left_as_it_was(tmp_path: Path) -> None:
+    """Recorded twice in a row, its page says everything once."""
+    made = gateway()
+    before = made.meters.page()
+    for _ in range(2):
+        with recording(made, tmp_path, {"record": True}):
+            assert made.meters.page().count(b"# TYPE valuepalette_traffic_bytes ") == 1
+    assert made.meters.page() == before
+    assert made.on_served is None
+
+
 def test_names_that_the_traffic_needs_are_refused() -> None:
     with pytest.raises(ValueError, match="must not be named turn"):
         Layout(("humor", "turn"), (), pilot().metadata)

@@ -82,12 +82,13 @@ def monitor(
 
 def _write(run: Study, found: Monitoring) -> dict[str, Path]:
     """Today's solutions that can be had, each under a name that says what it holds, so that none is ever replaced."""
+    from valuepalette.dual import Status
     from valuepalette.traffic import solution_id
 
     folder = run.folder / "solutions" / "from-traffic"
     written: dict[str, Path] = {}
     for each in found.served:
-        if each.today is not None and each.today.certificate is None:
+        if each.today is not None and each.today.status in (Status.OPTIMAL, Status.BOUNDARY):
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{each.palette}-{solution_id(each.today)}.json"
             each.today.save(path)

@@ -208,7 +208,8 @@ class Decider:
         if name not in self.palettes:
             raise ValueError(f"{where} must name one of {', '.join(self.palettes) or 'none'}")
         k = solution.candidates
-        if not isinstance(k, int) or not 2 <= k <= self._most or solution.certificate is not None:
+        served = solution.status in (Status.OPTIMAL, Status.BOUNDARY)
+        if not isinstance(k, int) or not 2 <= k <= self._most or not served:
             raise ValueError(
                 f"{where} must be solved for k from 2 to {self._most}, got {solution.status.name}, {k!r}"
             )
@@ -216,6 +217,11 @@ class Decider:
             raise ValueError(f"{where} must be for what is served, but {'; '.join(found)}")
         palette = self.palettes[name] if self.floors is None else within(self.palettes[name], self.floors)
         own = self._solve(palette, k)
+        for i, spec in enumerate(solution.resolved.specs):
+            if place_of(spec, own) is None and np.isfinite(_ends(solution)[i]).any():
+                raise ValueError(
+                    f"{where} must ask what the palette asks, which is nothing of {solution.features[i]}, got a bound"
+                )
         for i, (spec, bounds) in enumerate(zip(own.resolved.specs, _ends(own), strict=True)):
             at = place_of(spec, solution)
             theirs = (-np.inf, np.inf) if at is None else _ends(solution)[at]

@@ -46,6 +46,10 @@ class Meters:
         """Shows more, from something with a `collect` of its own that is asked whenever the page is."""
         self._registry.register(collector)
 
+    def remove(self, collector: Any) -> None:
+        """Shows what `add` was given no more."""
+        self._registry.unregister(collector)
+
     def page(self) -> bytes:
         """As Prometheus reads it."""
         from prometheus_client import generate_latest

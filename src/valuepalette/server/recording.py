@@ -39,7 +39,7 @@ class Parts:
     """The files of one folder of traffic, below `root`.
 
     groups, seconds  after so many groups, or so long after its first, a part is written
-    megabytes        of all that is below `root`: beyond this the oldest parts are removed
+    megabytes        of all that is below `root`: beyond this the oldest parts are removed, never the newest
     clock            seconds since 1970
     """
 
@@ -72,11 +72,11 @@ class Parts:
     def add(self, group: Group, solution: Solution) -> None:
         if not self._waiting:
             self._since = time.monotonic()
-        self._waiting.append(group)
         wanted = group.palette != CUSTOM or len(self._saved) < _SOLUTIONS
         if wanted and group.solution not in self._saved:
             solution.save(self.folder / "solutions" / f"{group.solution}.json")
             self._saved.add(group.solution)
+        self._waiting.append(group)
 
     @property
     def due(self) -> bool:
@@ -103,7 +103,7 @@ class Parts:
     def _prune(self) -> None:
         paths = self._paths()
         self.size = self._sizes(paths)
-        for path in paths:
+        for path in paths[:-1]:
             if self.size <= self._limit:
                 break
             self.size -= path.stat().st_size if path.exists() else 0
@@ -163,12 +163,14 @@ class Recorder:
 
     def _work(self) -> None:
         while True:
+            # Asked before the queue is looked at: what came until the stop is in it.
+            stopped = self._stop.is_set()
             batch = self._batch()
             try:
                 self._take(batch)
             except Exception as error:
-                self._failed(error, len(batch))
-            if not batch and self._stop.is_set():
+                self._failed(error, 0)
+            if not batch and stopped:
                 break
             if self.parts is not None and self.parts.due:
                 self._flush(self.parts)
@@ -189,18 +191,21 @@ class Recorder:
     def _take(self, batch: Sequence[tuple[float, Served]]) -> None:
         found = self._request
         for at, served in batch:
-            group = group_of(at, served, self._id(served.solution))
-            found.append(group)
-            if served.label != CUSTOM:
-                self._named[group.solution] = served.solution
-            if self.parts is None:
-                continue
-            if self._kept(group.request):
-                self.parts.add(group, served.solution)
-            else:
-                self.fates["skipped"] += 1
+            try:
+                group = group_of(at, served, self._id(served.solution))
+                found.append(group)
+                if served.label != CUSTOM:
+                    self._named[group.solution] = served.solution
+                if self.parts is None:
+                    continue
+                if self._kept(group.request):
+                    self.parts.add(group, served.solution)
+                else:
+                    self.fates["skipped"] += 1
+            except Exception as error:  # costs this group, and none of the others
+                self._failed(error, 1)
         # More of the last request may be on its way, unless nothing came for a while.
-        last = found[-1].request if batch else None
+        last = found[-1].request if batch and found else None
         whole = [group for group in found if group.request != last]
         self._request = found[len(whole) :]
         if self.watch is not None and whole:

@@ -101,7 +101,7 @@ def recording(gateway: Gateway, folder: Path, told: Mapping[str, Any]) -> Iterat
         )
     before = gateway.on_served
     with Recorder(parts, watch, **{key: told[key] for key in ("sample", "queue") if key in told}) as recorder:
-        gateway.meters.add(Exposed(recorder))
+        gateway.meters.add(exposed := Exposed(recorder))
 
         def both(served: Served) -> None:
             recorder(served)
@@ -113,6 +113,7 @@ def recording(gateway: Gateway, folder: Path, told: Mapping[str, Any]) -> Iterat
             yield recorder
         finally:
             gateway.on_served = before
+            gateway.meters.remove(exposed)
 
 
 def serve(study: Study, *, host: str | None = None, port: int | None = None) -> None:
