@@ -188,6 +188,26 @@ def test_what_cannot_be_had_is_proved_and_the_nearest_can_be(page: Any):
     page.wait_for_selector("body[data-status=OPTIMAL], body[data-status=BOUNDARY]")
 
 
+def test_an_adjustment_that_comes_too_late_changes_nothing(page: Any):
+    held = list[Any]()
+    page.route("**/api/adjust", lambda route: held.append(route))
+    for name in ("humor", "positiveness"):
+        row(page, name).get_by_role("textbox").fill("reach 85%")
+        row(page, name).get_by_role("textbox").press("Enter")
+    status(page, "INFEASIBLE")
+    page.get_by_role("button", name="Interpolate").click()
+    entry = row(page, "positiveness").get_by_role("textbox")
+    entry.fill("keep")
+    entry.press("Enter")
+    status(page, "OPTIMAL")
+    with page.expect_response("**/api/adjust"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert entry.input_value() == "keep"
+    assert row(page, "humor").get_by_role("textbox").input_value() == "reach 85%"
+    assert not page.locator("#adjusted").is_visible()
+
+
 def test_an_entry_that_cannot_be_read_is_named_where_it_stands(page: Any):
     entry = row(page, "humor").get_by_role("textbox")
     entry.fill("more!")
@@ -236,6 +256,18 @@ def test_a_prompt_is_picked_and_its_answers_weighed(page: Any):
     assert (
         page.locator("#left .chance").first.inner_text() == page.locator("#right .chance").first.inner_text()
     )
+
+
+def test_chances_of_one_prompt_are_not_shown_for_another(page: Any):
+    page.wait_for_function("() => /%/.test(document.querySelector('#right .chance')?.textContent)")
+    row(page, "humor").get_by_role("textbox").fill("more!")
+    row(page, "humor").get_by_role("textbox").press("Enter")
+    status(page, "REFUSED")
+    before = page.locator("#asked-prompt").inner_text()
+    page.get_by_role("button", name="Next prompt").click()
+    page.wait_for_function("(was) => document.getElementById('asked-prompt').innerText !== was", arg=before)
+    assert "%" not in "".join(page.locator("#right .chance").all_inner_texts())
+    page.complaints.clear()  # of the reply 422, which is meant
 
 
 def test_an_export_solves_to_the_same_weights(page: Any):

@@ -140,12 +140,17 @@ async function start() {
 
   async function adjust(method) {
     verdict.busy(true);
+    const given = JSON.stringify(palette(state));
+    const stale = () => JSON.stringify(palette(state)) !== given; // something else is asked since
     try {
       const told = await post("adjust", { ...palette(state), method });
+      if (stale()) return;
       change(taken(told));
       verdict.adjusted(told);
     } catch (error) {
-      verdict.refuse(error.message);
+      if (!stale()) verdict.refuse(error.message);
+    } finally {
+      verdict.busy(false);
     }
   }
 
