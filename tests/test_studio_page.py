@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -305,6 +306,29 @@ def test_k_is_chosen_and_says_what_it_can_have(page: Any):
     page.locator("#k-choices label", has_text="2no").click()
     status(page, "INFEASIBLE")
     assert "k = 2" in page.locator("#verdict-text").inner_text()
+
+
+def test_a_cohorts_share_of_reach_is_that_of_the_chosen_k(browser: Any):
+    rows = np.arange(480)
+    pilot = Pilot.from_arrays(
+        {"humor": np.random.default_rng(0).normal(size=480)},
+        prompt_id=rows // 8,
+        columns={"audience": np.where(rows < 240, "children", "adults")},
+    )
+    name = "humor @ audience=children"
+    free = vp.Palette({}, cohorts={"audience=children": {"humor": "free"}})
+    with studio(opened(pilot)) as url:
+        key = quote('c.["audience=children","humor"]')
+        found = look(browser, url, f"#k=8&{key}=0.3")
+        for k in (8, 2):
+            found.locator(f"#k-choices input[value='{k}']").check(force=True)
+            end = vp.reach(pilot, free, name, k)
+            share = f"{100 * (0.3 - end.base) / (end.high - end.base):.0f} % of reach"
+            found.wait_for_function(
+                "(said) => document.querySelector('.is-cohort .reach').textContent === said", arg=share
+            )
+        assert found.complaints == []
+        found.context.close()
 
 
 def test_an_address_is_a_palette(browser: Any, example: str):
