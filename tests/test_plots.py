@@ -168,6 +168,15 @@ def test_a_distribution_counts_shares_of_answers() -> None:
     assert ax.get_xlabel() == "humor"
 
 
+def test_a_dollar_in_a_name_is_a_dollar() -> None:
+    text = plots.svg(plots.distribution(np.arange(50.0), np.arange(50.0) + 1, name=r"cost in $, $\frac"))
+    assert r">cost in $, $\frac</text>" in text
+    with plots.theme("dark"):
+        import matplotlib
+
+        assert matplotlib.rcParams["text.parse_math"]  # figures of one's own keep their formulas
+
+
 @pytest.mark.parametrize("sample", [[0.0, 1.0, 1.0], [3.0, 3.0], [1.0, 2.0, 4.0, 4.0]])
 def test_few_different_numbers_are_bars(sample: list[float]) -> None:
     ax = plots.distribution(sample, sample[::-1], name="tail").axes[0]

@@ -33,6 +33,7 @@ from valuepalette.report.content import Candidate as Shown
 from valuepalette.report.figures import _distribution
 from valuepalette.report.page import LARGEST
 from valuepalette.report.spelling import visible
+from valuepalette.report.wording import sure_of_method
 from valuepalette.solution import Solution
 from valuepalette.study import Study
 
@@ -724,6 +725,17 @@ def test_an_address_keeps_its_password(tmp_path: Path) -> None:
     report = gather_report(test_study.write(tmp_path, text))
     assert "secret" not in json.dumps(report.to_dict())
     assert "https://…@host/v1" in report.study
+
+
+def test_a_second_opinion_that_nothing_is_compared_with_is_not_called_unharmed(report: Report) -> None:
+    method = report.palettes[0].methods[0]
+    checks = [replace(row, kind="check", gain=0.1, gain_high=0.2) for row in method.got[:2]]
+    told = "\n".join(sure_of_method(replace(method, got=tuple(checks))))
+    assert "None of them fell beyond chance." in told
+    checks[1] = replace(checks[1], gain=math.nan, gain_low=math.nan, gain_high=math.nan)
+    told = "\n".join(sure_of_method(replace(method, got=tuple(checks))))
+    assert "None of them" not in told
+    assert f"Whether these fell is not known: {checks[1].name}." in told
 
 
 def test_no_texts_no_answers() -> None:

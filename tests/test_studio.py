@@ -196,6 +196,17 @@ def test_one_answer_a_prompt_means_joint_mode():
         single.plan(Asked(entries={"humor": "12"}))
 
 
+def test_in_joint_mode_the_distribution_has_the_level():
+    sizes = np.where(np.arange(60) % 2, 1, 7)  # rows of few answers weigh more
+    ids = np.repeat(np.arange(60), sizes)
+    humor = np.random.default_rng(0).normal(size=len(ids)) + ids % 2
+    joint = Atelier(opened(Pilot.from_arrays({"humor": humor}, prompt_id=ids), solve={"mode": "joint"}))
+    told = joint.solve(Solving(entries={"humor": "+0.3"}))
+    edges = joint.bins["humor"].edges
+    mean = (edges[1:] + edges[:-1]) / 2 @ np.array(told["after"]["humor"])
+    assert mean == pytest.approx(told["features"][0]["level"], abs=0.05)
+
+
 def test_prompts_are_found_by_their_text(atelier: Atelier):
     found = atelier.prompts("IS 2")
     assert [each["number"] for each in found["prompts"]] == [2, *range(20, 30)]
@@ -288,6 +299,17 @@ def test_exports_solve_to_the_same_weights(
     assert ("columns" in body) == bool(asked.cohorts)
 
 
+def test_a_request_names_the_entry_of_each_column():
+    rows = np.arange(48)
+    columns = {"age_group": np.where(rows < 24, "old", "young"), "age": np.where(rows % 24 < 12, "7", "8")}
+    values = {"humor": np.random.default_rng(0).normal(size=48)}
+    made = Atelier(opened(Pilot.from_arrays(values, prompt_id=rows // 4, columns=columns)))
+    keep = {"humor": "keep"}
+    texts = made.export(Asked(cohorts={"age_group=old": keep, "age=7": keep}))
+    body = json.loads(shlex.split(texts["curl"])[-1])
+    assert body["columns"] == {"age_group": "old", "age": "7"}
+
+
 def test_trl_gets_its_settings_or_the_reason(atelier: Atelier):
     assert "RLOOConfig" in atelier.export(Asked(entries={"humor": "+0.2"}))["trl"]
     refused = atelier.export(Asked(entries={"humor": "reach 99%"}))["trl"]
@@ -346,6 +368,12 @@ def test_a_taken_port_is_said():
         pass
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none_is_said(port: int):
+    with pytest.raises(ValueError, match=f"^port must lie between 0 and 65535, got {port}$"), bound(port):
+        pass
+
+
 def test_the_door_is_this_machines():
     with bound(0) as door:
         assert door.getsockname()[0] == "127.0.0.1"
@@ -384,6 +412,41 @@ def test_a_worker_that_was_ended_is_begun_again():
     finally:
         lanes.close()
     assert first == second
+
+
+def test_all_who_waited_for_it_get_the_same_new_worker(monkeypatch: pytest.MonkeyPatch):
+    import asyncio
+    from concurrent.futures import Executor, Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    class Broken(Executor):
+        def submit(self, fn: Any, /, *given: Any, **more: Any) -> Future[Any]:
+            told: Future[Any] = Future()
+            told.set_exception(BrokenProcessPool("ended"))
+            return told
+
+    class Whole(Executor):
+        def submit(self, fn: Any, /, *given: Any, **more: Any) -> Future[Any]:
+            told: Future[Any] = Future()
+            told.set_result(self)
+            return told
+
+    made = list[Executor]()
+
+    def worker(_: Lanes) -> Executor:
+        made.append(Whole() if made else Broken())
+        return made[-1]
+
+    monkeypatch.setattr(Lanes, "_worker", worker)
+    lanes = Lanes(opened(pilot()))
+
+    async def three() -> list[Any]:
+        return await asyncio.gather(*(lanes.slow("prompts", "") for _ in range(3)))
+
+    found = asyncio.run(three())
+    lanes.close()
+    assert len(made) == 2
+    assert found == made[1:] * 3
 
 
 # Whom it answers.

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -188,6 +189,26 @@ def test_what_cannot_be_had_is_proved_and_the_nearest_can_be(page: Any):
     page.wait_for_selector("body[data-status=OPTIMAL], body[data-status=BOUNDARY]")
 
 
+def test_an_adjustment_that_comes_too_late_changes_nothing(page: Any):
+    held = list[Any]()
+    page.route("**/api/adjust", lambda route: held.append(route))
+    for name in ("humor", "positiveness"):
+        row(page, name).get_by_role("textbox").fill("reach 85%")
+        row(page, name).get_by_role("textbox").press("Enter")
+    status(page, "INFEASIBLE")
+    page.get_by_role("button", name="Interpolate").click()
+    entry = row(page, "positiveness").get_by_role("textbox")
+    entry.fill("keep")
+    entry.press("Enter")
+    status(page, "OPTIMAL")
+    with page.expect_response("**/api/adjust"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert entry.input_value() == "keep"
+    assert row(page, "humor").get_by_role("textbox").input_value() == "reach 85%"
+    assert not page.locator("#adjusted").is_visible()
+
+
 def test_an_entry_that_cannot_be_read_is_named_where_it_stands(page: Any):
     entry = row(page, "humor").get_by_role("textbox")
     entry.fill("more!")
@@ -238,6 +259,18 @@ def test_a_prompt_is_picked_and_its_answers_weighed(page: Any):
     )
 
 
+def test_chances_of_one_prompt_are_not_shown_for_another(page: Any):
+    page.wait_for_function("() => /%/.test(document.querySelector('#right .chance')?.textContent)")
+    row(page, "humor").get_by_role("textbox").fill("more!")
+    row(page, "humor").get_by_role("textbox").press("Enter")
+    status(page, "REFUSED")
+    before = page.locator("#asked-prompt").inner_text()
+    page.get_by_role("button", name="Next prompt").click()
+    page.wait_for_function("(was) => document.getElementById('asked-prompt').innerText !== was", arg=before)
+    assert "%" not in "".join(page.locator("#right .chance").all_inner_texts())
+    page.complaints.clear()  # of the reply 422, which is meant
+
+
 def test_an_export_solves_to_the_same_weights(page: Any):
     page.get_by_role("radio", name="8", exact=False).first.check(force=True)
     for name, entry in (("humor", "reach 40%"), ("harmlessness", "keep, P(< -0.2) <= x0.8")):
@@ -273,6 +306,29 @@ def test_k_is_chosen_and_says_what_it_can_have(page: Any):
     page.locator("#k-choices label", has_text="2no").click()
     status(page, "INFEASIBLE")
     assert "k = 2" in page.locator("#verdict-text").inner_text()
+
+
+def test_a_cohorts_share_of_reach_is_that_of_the_chosen_k(browser: Any):
+    rows = np.arange(480)
+    pilot = Pilot.from_arrays(
+        {"humor": np.random.default_rng(0).normal(size=480)},
+        prompt_id=rows // 8,
+        columns={"audience": np.where(rows < 240, "children", "adults")},
+    )
+    name = "humor @ audience=children"
+    free = vp.Palette({}, cohorts={"audience=children": {"humor": "free"}})
+    with studio(opened(pilot)) as url:
+        key = quote('c.["audience=children","humor"]')
+        found = look(browser, url, f"#k=8&{key}=0.3")
+        for k in (8, 2):
+            found.locator(f"#k-choices input[value='{k}']").check(force=True)
+            end = vp.reach(pilot, free, name, k)
+            share = f"{100 * (0.3 - end.base) / (end.high - end.base):.0f} % of reach"
+            found.wait_for_function(
+                "(said) => document.querySelector('.is-cohort .reach').textContent === said", arg=share
+            )
+        assert found.complaints == []
+        found.context.close()
 
 
 def test_an_address_is_a_palette(browser: Any, example: str):

@@ -98,11 +98,11 @@ def _write(run: Study, found: Monitoring) -> dict[str, Path]:
 
 def _moment(text: str, now: datetime) -> float:
     """Seconds since 1970. A time without a zone is local."""
-    if ago := re.fullmatch(r"(\d+)([dhm])", text):
-        return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).timestamp()
     try:
+        if ago := re.fullmatch(r"(\d+)([dhm])", text):
+            return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).timestamp()
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(
             f"--since must be a time such as 2026-11-24T12:00, or 7d, 12h or 30m, got {text!r}"
         ) from None

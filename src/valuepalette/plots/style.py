@@ -102,6 +102,9 @@ def drawn(draw: Callable[P, T]) -> Callable[P, T]:
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> T:
         with _settings():
+            from matplotlib import rcParams
+
+            rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
             return draw(*args, **kwargs)
 
     return inside

@@ -117,12 +117,18 @@ def sure_of_method(method: Method) -> Iterator[str]:
         )
     checks = [row for row in method.got if row.kind == "check"]
     if checks:
-        fell = [row for row in checks if row.gain_high < 0]
-        told = ", ".join(f"{row.name} by {_change(row)}" for row in fell)
-        yield (
-            f"Second opinions were measured and never optimised: {', '.join(row.name for row in checks)}. "
-            + (f"Beyond chance, these fell: {told}." if fell else "None of them fell beyond chance.")
-        )
+        unknown = [row.name for row in checks if math.isnan(row.gain_high)]
+        fell = [f"{row.name} by {_change(row)}" for row in checks if row.gain_high < 0]
+        told = [
+            f"Second opinions were measured and never optimised: {', '.join(row.name for row in checks)}."
+        ]
+        if fell:
+            told.append(f"Beyond chance, these fell: {', '.join(fell)}.")
+        elif not unknown:
+            told.append("None of them fell beyond chance.")
+        if unknown:
+            told.append(f"Whether these fell is not known: {', '.join(unknown)}.")
+        yield " ".join(told)
     yield "A level is an average over prompts and over the draw, and no promise for a single answer."
     if method.answers is not None and method.answers.prompts:
         found = method.answers

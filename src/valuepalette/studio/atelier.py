@@ -68,9 +68,12 @@ class Atelier:
 
     @cached_property
     def _row_weights(self) -> Array:
-        """Of each row's prompt, (n,): times a row's chance, its weight in the distribution."""
+        """Of each row, (n,): times its chance, and scaled to add up to one, its weight in the distribution.
+
+        That of its prompt; in joint mode, where chances are told as if all rows were alike, that of its own.
+        """
         groups = self.groups()
-        return np.repeat(groups.weights, groups.sizes)
+        return groups.row_weights if self.joint else np.repeat(groups.weights, groups.sizes)
 
     def about(self) -> dict[str, Any]:
         """What does not change: values and their measures, the choices of k, cohorts, the study's palettes."""
@@ -142,7 +145,7 @@ class Atelier:
             return {**told, "after": None, "chances": None}
         features = solution.features_of(self.pilot)[0][self.pilot.order]
         chance = chances(solution, features, self._drawn(k))
-        weights = chance if self.joint else chance * self._row_weights
+        weights = chance * self._row_weights
         told["after"] = {name: telling.listed(share(bins, weights)) for name, bins in self.bins.items()}
         told["chances"] = None
         if asked.prompt is not None and asked.prompt < self.pilot.prompts:

@@ -64,7 +64,7 @@ def as_curl(opened: Opened, palette: Palette, k: int | None) -> str:
     }
     if palette.columns:
         body["columns"] = {
-            column: next(cohort.split("=", 1)[1] for cohort in palette.cohorts if cohort.startswith(column))
+            column: next(c.split("=", 1)[1] for c in palette.cohorts if c.startswith(f"{column}="))
             for column in palette.columns
         }
     return (

@@ -52,7 +52,8 @@ def draw(starts: Index, k: int | None, *, partitions: int = 4, seed: int = 0) ->
 def chances(solution: Solution, features: Array, draws: Draws) -> Array:
     """How likely each row is to be its prompt's answer, (n,); those of a prompt add up to one.
 
-    In joint mode, where prompts are re-weighted too, `draws` holds one block of all rows.
+    In joint mode, where prompts are re-weighted too, `draws` holds one block of all rows, and they are told as if the
+    base model had every row alike.
     """
     out = np.zeros(draws.rows)
     for rows, weight in zip(draws.blocks, draws.weight, strict=True):

@@ -61,5 +61,7 @@ def bound(port: int) -> Iterator[socket.socket]:
             door.bind(("127.0.0.1", port))
         except OSError as error:
             raise OSError(f"port {port} of this machine cannot be had: {error.strerror}") from None
+        except OverflowError:
+            raise ValueError(f"port must lie between 0 and 65535, got {port}") from None
         door.listen()
         yield door

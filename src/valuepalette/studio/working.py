@@ -59,10 +59,12 @@ class Lanes:
     async def slow(self, question: str, *given: Any) -> Any:
         if not self._apart:
             return await self._ask("slow", self._slow, getattr(self.atelier, question), *given)
+        asked = self._slow
         try:
-            return await self._ask("slow", self._slow, _answer, question, *given)
+            return await self._ask("slow", asked, _answer, question, *given)
         except BrokenProcessPool:  # somebody ended it
-            self._slow = self._worker()
+            if self._slow is asked:  # the first to find out; others wait for the same new one
+                self._slow = self._worker()
             return await self._ask("slow", self._slow, _answer, question, *given)
 
     async def _ask(self, lane: str, executor: Executor, question: Any, *given: Any) -> Any:

@@ -15,7 +15,7 @@ export class Answers {
     this.lists = { left: [], right: [] };
     $("answers-section").hidden = !about.answers;
     this.prompts = newest((find) => get("prompts", { find }), (reply) => this.list(reply), () => {});
-    this.other = newest((given) => post("solve", given), (reply) => this.rank("left", reply.chances, reply.proof), (error) => this.rank("left", null, error.message));
+    this.other = newest((given) => post("solve", given), (reply, given) => this.here(given.prompt) && this.rank("left", reply.chances, reply.proof), (error, given) => this.here(given.prompt) && this.rank("left", null, error.message));
     $("find").addEventListener("input", () => this.prompts.push($("find").value));
     $("prompt").addEventListener("change", () => this.changed({ prompt: Number($("prompt").value) }));
     $("previous").addEventListener("click", () => this.step(-1));
@@ -46,6 +46,7 @@ export class Answers {
   async show(number) {
     if (!this.about.answers || number === this.number) return;
     this.number = number;
+    this.chances = null; // those of another prompt
     $("prompt").value = String(number);
     const content = await get("answers", { prompt: number });
     if (number !== this.number) return;
@@ -58,6 +59,11 @@ export class Answers {
     }
     if (this.chances) this.rank("right", this.chances);
     this.compare();
+  }
+
+  // Whether the answers on the page are to this prompt: they come later than its number does.
+  here(number) {
+    return this.content?.number === number;
   }
 
   card(answer) {
@@ -73,7 +79,7 @@ export class Answers {
   // The chances of the answers under the palette that is asked for.
   live(chances, proof) {
     this.chances = chances;
-    this.rank("right", chances, proof);
+    if (this.here(this.number)) this.rank("right", chances, proof);
   }
 
   rank(side, chances, trouble = null) {
@@ -101,7 +107,7 @@ export class Answers {
 
   // The palette beside: of the model as it is every answer is as likely as another.
   compare() {
-    if (!this.content) return;
+    if (!this.here(this.number)) return;
     const palette = this.beside();
     if (palette === null) {
       this.other.forget();

@@ -8,6 +8,7 @@ export function exporting(palette) {
   const tabs = [...$("tabs").children];
   let texts = {};
   let kind = "toml";
+  let count = 0;
 
   function show(next) {
     kind = next;
@@ -32,14 +33,18 @@ export function exporting(palette) {
   }
 
   $("export").addEventListener("click", async () => {
+    const number = (count += 1);
+    let told;
     texts = {};
     show(kind);
     dialog.showModal();
     try {
-      texts = await post("export", palette());
+      told = await post("export", palette());
     } catch (error) {
-      texts = Object.fromEntries(tabs.map((tab) => [tab.dataset.kind, error.message]));
+      told = Object.fromEntries(tabs.map((tab) => [tab.dataset.kind, error.message]));
     }
+    if (number !== count) return; // it was closed, and opened on another palette
+    texts = told;
     show(kind);
   });
   $("export-close").addEventListener("click", () => dialog.close());

@@ -140,12 +140,17 @@ async function start() {
 
   async function adjust(method) {
     verdict.busy(true);
+    const given = JSON.stringify(palette(state));
+    const stale = () => JSON.stringify(palette(state)) !== given; // something else is asked since
     try {
       const told = await post("adjust", { ...palette(state), method });
+      if (stale()) return;
       change(taken(told));
       verdict.adjusted(told);
     } catch (error) {
-      verdict.refuse(error.message);
+      if (!stale()) verdict.refuse(error.message);
+    } finally {
+      verdict.busy(false);
     }
   }
 
@@ -173,7 +178,22 @@ async function start() {
   async function rescale() {
     const k = state.candidates ?? about.candidates;
     if (!alone.has(k)) alone.set(k, await get("alone", { k }));
-    if (k === (state.candidates ?? about.candidates)) for (const value of about.values) rows.get(value.name).rescale(scaleOf(value));
+    if (k !== (state.candidates ?? about.candidates)) return;
+    for (const value of about.values) rows.get(value.name).rescale(scaleOf(value));
+    for (const [key, row] of cohortRows) if (row.k !== k) rescaleCohort(key).catch(fail);
+  }
+
+  // A cohort's value goes as far as its own prompts go, at this k.
+  async function rescaleCohort(key) {
+    const [cohort, value] = JSON.parse(key);
+    const k = state.candidates ?? about.candidates;
+    cohortRows.get(key).k = k;
+    const { base, low, high } = (await get("cohort", { name: cohort, k }))[value];
+    const row = cohortRows.get(key);
+    if (row?.k !== k) return;
+    row.rescale({ ...row.scale, base, low, high, least: low, most: high });
+    row.set(state.cohorts[cohort]?.[value] ?? "");
+    if (latest) solver.push(latest); // its slider stands elsewhere now
   }
 
   // Cohorts: a row for each that is asked of.
@@ -206,11 +226,7 @@ async function start() {
     row.root.classList.add("is-cohort");
     cohortRows.set(key, row);
     $("cohorts").append(row.root);
-    get("cohort", { name: cohort, k: state.candidates }).then((own) => {
-      const { base, low, high } = own[value];
-      row.rescale({ ...scale, base, low, high, least: low, most: high });
-      row.set(state.cohorts[cohort]?.[value] ?? "");
-    }).catch(fail);
+    rescaleCohort(key).catch(fail);
   }
 
   // The palette that the answers are compared with; null for the model as it is.
