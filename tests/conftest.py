@@ -58,6 +58,7 @@ CORE = (
     "paper_pilots",
     "docs",
 )
+collect_ignore = ["standins"]  # what other processes import in the place of packages
 MAY_SKIP = "the shared data folder is not beside the checkout"
 
 

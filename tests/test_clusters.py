@@ -120,7 +120,7 @@ class Weighed:
 
     fingerprint: ClassVar[dict[str, str]] = dict(FakeEngine().fingerprint)
 
-    def draw(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+    def draw_shards(self, shards: Sequence[Shard]) -> Iterator[Shard]:
         self.bytes = [len(ray.cloudpickle.dumps(shard)) for shard in shards]
         for shard in shards:
             draw_shard(FakeEngine(), shard)
@@ -135,6 +135,7 @@ def test_a_shard_travels_without_the_others(tmp_path: Path) -> None:
     assert 200_000 < max(engine.bytes) < 210_000
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_a_model_draws_the_same_bits_in_an_actor(tmp_path: Path) -> None:
     model = str(save_tiny(tmp_path / "model", chat=True))
@@ -159,6 +160,7 @@ def test_an_actor_that_dies_costs_its_shard(tmp_path: Path) -> None:
     assert begun(tmp_path) == sorted([*PROMPTS[::2], PROMPTS[4]])
 
 
+@pytest.mark.slow
 def test_a_shard_that_kills_its_actor_every_time_is_given_up(tmp_path: Path) -> None:
     def opened() -> Watched:
         return Watched(tmp_path, dies_at=PROMPTS[4], times=99)
@@ -169,6 +171,7 @@ def test_a_shard_that_kills_its_actor_every_time_is_given_up(tmp_path: Path) -> 
     assert not (tmp_path / "pilot" / "part-00002.parquet").exists()
 
 
+@pytest.mark.slow
 def test_a_reward_whose_actor_dies(tmp_path: Path) -> None:
     class Dying(FakeReward):
         def score(self, prompts, responses):  # type: ignore[no-untyped-def]
@@ -205,6 +208,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """The process that leads is killed, its cluster with it; what was written is not drawn again."""
     sample(FakeEngine(), PROMPTS, tmp_path / "whole", **SETTINGS)
@@ -233,6 +237,7 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert contents(parts) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_an_actor_refuses_is_one_line(tmp_path: Path) -> None:
     class Refusing(FakeEngine):
         def sample(self, prompts, k, **settings):  # type: ignore[no-untyped-def]
@@ -252,6 +257,7 @@ def test_what_an_actor_refuses_is_one_line(tmp_path: Path) -> None:
     assert "in sample" in failed.value.__notes__[0]
 
 
+@pytest.mark.slow
 def test_engines_that_differ_between_nodes_are_refused(tmp_path: Path) -> None:
     def opened() -> FakeEngine:
         (tmp_path / "opened").touch()
@@ -266,6 +272,7 @@ def test_engines_that_differ_between_nodes_are_refused(tmp_path: Path) -> None:
         sample(ActorEngine(other, CPUS), PROMPTS, tmp_path / "pilot", **SETTINGS)
 
 
+@pytest.mark.slow
 def test_a_folder_that_a_node_does_not_see_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +282,7 @@ def test_a_folder_that_a_node_does_not_see_is_refused(
     assert not list((tmp_path / "pilot").glob("part-*"))
 
 
+@pytest.mark.slow
 def test_an_actor_has_a_gpu_to_itself_where_there_are_any(tmp_path: Path) -> None:
     def gpus() -> list[str]:
         return ray.get_runtime_context().get_accelerator_ids()["GPU"]
@@ -323,6 +331,7 @@ folder = "{folder}"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.models
 def test_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`--ray` and `engine = "ray"` do what a local run does; a value of one's own is found beside the study."""
@@ -358,6 +367,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(save_tiny(tmp_path / "chat", chat=True))
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pydantic.PydanticDeprecatedSince20")
 def test_vllm_by_rays_own_processor(

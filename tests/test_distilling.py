@@ -83,7 +83,7 @@ def test_an_adapter_goes_on_where_it_stopped(
     whole = distill(listed.task(model), solution, pilot, tmp_path / "whole", **options)
     from valuepalette.training import running
 
-    def stopped(trainer: Any, folder: Path, **others: Any) -> None:
+    def stopped(trainer: Any, *told: Any, **others: Any) -> None:
         from transformers import TrainerCallback
 
         class Stop(TrainerCallback):
@@ -92,11 +92,11 @@ def test_an_adapter_goes_on_where_it_stopped(
                     raise KeyboardInterrupt
 
         trainer.add_callback(Stop())
-        run(trainer, folder, **others)
+        run(trainer, *told, **others)
 
-    run = running._run
+    run = running.resumed
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_run", stopped)
+        patch.setattr(running, "resumed", stopped)
         with pytest.raises(KeyboardInterrupt):
             distill(listed.task(model), solution, pilot, tmp_path / "stopped", **options)
     again = distill(listed.task(model), solution, pilot, tmp_path / "stopped", **options)

@@ -46,7 +46,7 @@ class Drawer(Protocol):
         """As an engine's."""
         ...
 
-    def draw(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+    def draw_shards(self, shards: Sequence[Shard]) -> Iterator[Shard]:
         """Writes the part of each shard, in any order, and yields a shard once its part is there."""
         ...
 
@@ -137,7 +137,7 @@ def sample(
             )
         drawn = len(prompts) - sum(len(waiting.prompts) for waiting in shards)
         with Progress(f"sampling {folder.name}", len(prompts), done=drawn, quiet=quiet) as progress:
-            for done in engine.draw(shards) if isinstance(engine, Drawer) else _drawn(engine, shards):
+            for done in engine.draw_shards(shards) if isinstance(engine, Drawer) else _drawn(engine, shards):
                 progress.advance(len(done.prompts))
     return _pilot(folder, paths)
 

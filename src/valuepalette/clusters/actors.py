@@ -132,7 +132,7 @@ class ActorEngine:
 
         return self.cluster.told(ask)
 
-    def draw(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+    def draw_shards(self, shards: Sequence[Shard]) -> Iterator[Shard]:
         """Each shard is drawn and written by an actor. Raises ValueError where engines differ from node to node."""
         manifests = {shard.path.parent / MANIFEST for shard in shards}
         return self.cluster.each(_Drawing(self.open, self.fingerprint), shards, manifests)

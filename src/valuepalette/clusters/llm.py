@@ -96,7 +96,7 @@ class ProcessorEngine:
             log_engine_metrics=False,
         )
 
-    def draw(self, shards: Sequence[Shard]) -> Iterator[Shard]:
+    def draw_shards(self, shards: Sequence[Shard]) -> Iterator[Shard]:
         """Draws shards on the cluster and writes their parts from here.
 
         Raises ValueError where a prompt does not suit the model, before any is drawn.
