@@ -70,6 +70,7 @@ def pilot_of(tmp_path: Path, seed: int) -> tuple[Pilot, Path, Palette]:
     return Pilot.read(table, values=NAMES[:3]), folder, palette
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_worker_that_dies_in_a_pass(tmp_path: Path) -> None:
     """A worker killed between passes, and one whose process ends in a pass: shards are read again, nothing changes."""

@@ -155,6 +155,7 @@ train_reward(preferences(), sys.argv[2], model=sys.argv[1], lora=4, save_every=2
 """
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @needs_training
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
