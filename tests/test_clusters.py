@@ -96,6 +96,7 @@ def begun(folder: Path) -> list[str]:
     return sorted(path.read_text().splitlines()[0] for path in folder.glob("begun-*"))
 
 
+@pytest.mark.slow
 def test_the_files_are_those_of_a_local_run(tmp_path: Path) -> None:
     columns = {"audience": ["children", "adults"] * 5}
     here = sample(FakeEngine(), PROMPTS, tmp_path / "here", columns=columns, logprobs=True, **SETTINGS)

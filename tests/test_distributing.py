@@ -99,6 +99,7 @@ def test_a_worker_that_dies_in_a_pass(tmp_path: Path) -> None:
     shards.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_dataset(tmp_path: Path) -> None:
     """Blocks stay in Ray's store; joint mode and an impossible palette besides."""
