@@ -22,8 +22,8 @@ INTRODUCTION = """\
 Written by `make bench`. Every table was measured in one run on one machine, which stands above it, so compare the rows
 of a table with each other and not with another table.
 
-All of it ran on processors. The column of GPUs, tokens per second of `sample`, `finetune` and `distill`, is still empty:
-none was at hand.
+All of it ran on processors. The column of GPUs, tokens per second of `sample`, `finetune` and `distill`, is still
+empty: none was at hand.
 """
 
 
