@@ -19,7 +19,7 @@ from scipy.optimize import linprog
 
 from benchmarks.solving import NAMES, PILOT, paper_torch
 from valuepalette.adjustment import interpolate
-from valuepalette.tilting import Groups
+from valuepalette.grouping import Groups
 
 HEAD = (
     "| palettes, values | can be had | mean ρ | valuepalette | error | paper's bisection | error "

@@ -17,9 +17,10 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from benchmarks.serving import pilot_of
 
 K, REQUESTS, EVERY, WORKERS = 8, 100_000, 10_000, 8
 WORDS = ["the", "sun", "rose", "over", "a", "quiet", "hill", "and", "nobody", "laughed", "at", "goat", "sang"]
@@ -48,33 +49,12 @@ class Words:
 
 
 def _gateway() -> Any:
-    import numpy as np
-
     import valuepalette as vp
-    from valuepalette.pilot import PilotMetadata
     from valuepalette.server.gateway import Gateway
 
     rewards = {name: vp.open_reward(name, name) for name in ("diversity", "length")}
-    prompts, engine, sampling = [f"Tell {i}." for i in range(64)], Words(), vp.Sampling()
-    drawn = [engine.sample([prompt], 2 * K, sampling=sampling, seed=0)[0] for prompt in prompts]
-    asked, said = [p for p in prompts for _ in range(2 * K)], [c.text for own in drawn for c in own]
-    about = {
-        name: {
-            "definition": column.definition,
-            "version": reward.version,
-            "scale": column.scale,
-            "reward": name,
-        }
-        for name, reward in rewards.items()
-        for column in reward.columns
-    }
-    told = asdict(sampling)
-    pilot = vp.Pilot.from_arrays(
-        {name: np.ravel(reward.score(asked, said)) for name, reward in rewards.items()},
-        prompts=asked,
-        responses=said,
-        metadata=PilotMetadata(dict(engine.fingerprint), told, told.pop("system_prompt"), 0, about),
-    )
+    engine = Words()
+    pilot = pilot_of(engine, rewards, 2 * K)
     palettes = {
         "varied": vp.Palette({"diversity": "reach 40%", "length": "keep"}),
         "short": vp.Palette({"length": "<= reach 40%"}),

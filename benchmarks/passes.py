@@ -16,9 +16,10 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from valuepalette import tilting
+from valuepalette import grouping, tilting
 from valuepalette.dual import Status, optimise
-from valuepalette.tilting import Groups, spread, tilted
+from valuepalette.grouping import Groups
+from valuepalette.tilting import spread, tilted
 
 Float = NDArray[np.float64]
 
@@ -130,7 +131,7 @@ def run() -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     table = "\n".join(lines)
     (laid, joint, few), (also, prompt, many) = (solves(groups, joint) for joint in (True, False))
-    prompts, block = ROWS // CANDIDATES, tilting.CELLS // FEATURES
+    prompts, block = ROWS // CANDIDATES, grouping.CELLS // FEATURES
     return f"""\
 {ROWS:,} rows, {FEATURES} values, float64; prompt mode has {prompts:,} prompts of {CANDIDATES} candidates.
 Medians of {ROUNDS} rounds, and how many times as long as copying the same bytes plus one exponential per row.

@@ -73,23 +73,16 @@ def upstream(port: int, _: int) -> None:
     asyncio.run(forever())
 
 
-def gateway(port: int, behind: int) -> None:
-    """The gateway on a pilot of that model."""
+def pilot_of(engine: Any, rewards: dict[str, Any], k: int) -> Any:
+    """k candidates of 64 prompts, scored, with all that a gateway compares."""
     import numpy as np
-    import uvicorn
 
     import valuepalette as vp
-    from valuepalette.engines.openai import OpenAIEngine
     from valuepalette.pilot import PilotMetadata
-    from valuepalette.server.app import create_app
-    from valuepalette.server.gateway import Gateway
 
-    engine = OpenAIEngine(MODEL, base_url=f"http://127.0.0.1:{behind}/v1", key="")
-    rewards = {name: vp.open_reward(name, name) for name in ("diversity", "length")}
-    sampling = vp.Sampling()
-    prompts = [f"Say {i}." for i in range(64)]
-    drawn = engine.sample(prompts, 16, sampling=sampling, seed=0)
-    asked, said = [p for p in prompts for _ in range(16)], [c.text for own in drawn for c in own]
+    sampling, prompts = vp.Sampling(), [f"Tell {i}." for i in range(64)]
+    drawn = engine.sample(prompts, k, sampling=sampling, seed=0)
+    asked, said = [p for p in prompts for _ in range(k)], [c.text for own in drawn for c in own]
     about = {
         name: {
             "definition": column.definition,
@@ -101,12 +94,26 @@ def gateway(port: int, behind: int) -> None:
         for column in reward.columns
     }
     told = asdict(sampling)
-    pilot = vp.Pilot.from_arrays(
+    return vp.Pilot.from_arrays(
         {name: np.ravel(reward.score(asked, said)) for name, reward in rewards.items()},
         prompts=asked,
         responses=said,
         metadata=PilotMetadata(dict(engine.fingerprint), told, told.pop("system_prompt"), 0, about),
     )
+
+
+def gateway(port: int, behind: int) -> None:
+    """The gateway on a pilot of that model."""
+    import uvicorn
+
+    import valuepalette as vp
+    from valuepalette.engines.openai import OpenAIEngine
+    from valuepalette.server.app import create_app
+    from valuepalette.server.gateway import Gateway
+
+    engine = OpenAIEngine(MODEL, base_url=f"http://127.0.0.1:{behind}/v1", key="")
+    rewards = {name: vp.open_reward(name, name) for name in ("diversity", "length")}
+    pilot = pilot_of(engine, rewards, 2 * K)
     palettes = {"varied": vp.Palette({"diversity": "reach 40%", "length": "keep"})}
     made = Gateway(pilot, engine, rewards, name=MODEL, palettes=palettes, candidates=K)
     uvicorn.run(create_app(made), port=port, log_level="error", ws="none")

@@ -21,7 +21,7 @@ from scipy.spatial import ConvexHull
 from scipy.special import logsumexp
 
 from valuepalette.dual import Status, optimise
-from valuepalette.tilting import Groups
+from valuepalette.grouping import Groups
 
 Float = NDArray[np.float64]
 

@@ -15,6 +15,7 @@ CORE = (
     # the mathematics
     "naming",
     "oracles",
+    "grouping",
     "tilting",
     "newton",
     "feasibility",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oracles import Problem, margin, spread, tilt
-from valuepalette.tilting import Groups
+from valuepalette.grouping import Groups
 
 SHAPES = ("normal", "skewed", "outliers", "heavy", "ties", "effects", "correlated")
 KINDS = ("lower", "upper", "equality", "interval", "free")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from valuepalette.grouping import Array
 from valuepalette.monitoring.rows import Rows
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 from valuepalette.traffic import Traffic, solution_id
 
 VALUES = ("humor", "tone", "safety")

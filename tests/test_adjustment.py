@@ -16,7 +16,8 @@ from oracles import Problem, spread, subsets, tilt
 from problems import groups
 from valuepalette.adjustment import GAP, ROOM, Adjustment, greedy, highest, interpolate, nearest
 from valuepalette.dual import Status, optimise
-from valuepalette.tilting import Groups, prompt_support
+from valuepalette.grouping import Groups
+from valuepalette.tilting import prompt_support
 
 Float = NDArray[np.float64]
 INF = np.inf

@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.special import gammainc, gammaln
 
 from valuepalette.anytime import FIRST, Running, Tally, asymptotic_half, bounded_half, log_wealth
-from valuepalette.tilting import Array
+from valuepalette.grouping import Array
 
 Law = Callable[[np.random.Generator, tuple[int, int]], Array]
 MEANS = 8

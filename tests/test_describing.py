@@ -9,8 +9,9 @@ import pytest
 
 from helpers import SHARED, needs_shared
 from valuepalette.describing import _numbers, describe
+from valuepalette.grouping import Groups
 from valuepalette.pilot import Pilot
-from valuepalette.tilting import Groups, prompt_support
+from valuepalette.tilting import prompt_support
 
 
 def random_groups(sizes: list[int], columns: int = 3, seed: int = 0) -> Groups:

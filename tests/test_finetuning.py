@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ import numpy as np
 import pytest
 
 import enumerable as listed
+from helpers import killed_while_training
 from valuepalette.engines import Sampling
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
@@ -169,21 +165,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(model: Path, solution: Solu
     options = {**SHORT, "steps": 30, "save_every": 5}
     whole = finetune(listed.task(model), solution, tmp_path / "whole", **options)
     folder = tmp_path / "killed"
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(model), str(tmp_path / "solution.json"), str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 120
-        while not list(folder.glob("checkpoints/checkpoint-*/whole")) and time.monotonic() < end:
-            assert run.poll() is None
-            time.sleep(0.01)
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+    killed_while_training(SCRIPT, model, tmp_path / "solution.json", folder, folder=folder)
     assert not (folder / "tuned.json").exists()
     # What a kill may leave: a checkpoint that is not whole, a row that was cut.
     (folder / "checkpoints" / "checkpoint-29").mkdir()

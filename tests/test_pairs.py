@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from helpers import SHARED, needs_shared
+from helpers import SHARED, killed_while_training, needs_shared
 from tiny import save_tiny
 from valuepalette.rewards.checking import checked_score
 from valuepalette.rewards.learning.measuring import share_won
@@ -164,21 +159,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path) -> Non
     base, folder = save_tiny(tmp_path / "base"), tmp_path / "killed"
     options: dict[str, Any] = {**slow_setup, "model": str(base), "lora": 4, "save_every": 2}
     whole = train_reward(preferences(), tmp_path / "whole", **options)
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(base), str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        end = time.monotonic() + 240
-        while not list(folder.glob("checkpoints/checkpoint-*/whole")) and time.monotonic() < end:
-            assert run.poll() is None
-            time.sleep(0.01)
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+    killed_while_training(SCRIPT, base, folder, folder=folder)
     assert not (folder / "card.json").exists()
     done = max(int(mark.parent.name.rpartition("-")[2]) for mark in folder.glob("checkpoints/*/whole"))
     assert 0 < done < 27

@@ -15,10 +15,10 @@ import pytest
 
 from helpers import SHARED, needs_shared
 from valuepalette.features import Resolved
+from valuepalette.grouping import Groups
 from valuepalette.palette import Palette, parse
 from valuepalette.quantities import quantile
 from valuepalette.resolving import resolve
-from valuepalette.tilting import Groups
 
 
 def groups(values, sizes, weights=None):

@@ -12,8 +12,9 @@ from scipy.special import gamma
 import valuepalette as vp
 from problems import groups, many, pilot
 from valuepalette import planning
+from valuepalette.grouping import Groups
 from valuepalette.planning import expect, subset_choice
-from valuepalette.tilting import Groups, prompt_support
+from valuepalette.tilting import prompt_support
 
 Float = NDArray[np.float64]
 

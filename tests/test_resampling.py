@@ -11,9 +11,9 @@ import problems
 from oracles import spread
 from problems import groups, many
 from valuepalette.dual import Status, evaluate_at, optimise
+from valuepalette.grouping import Groups
 from valuepalette.quantities import quantile
 from valuepalette.resampling import draw, resample, resampled_quantiles
-from valuepalette.tilting import Groups
 
 INF = np.inf
 

@@ -17,9 +17,10 @@ import valuepalette as vp
 from oracles import Problem, problem, spread, subsets, tilt, violation
 from problems import many
 from valuepalette import Infeasible, Pilot, Solution, Status
+from valuepalette.figures import Figures
 from valuepalette.folders import digest
 from valuepalette.provenance import PilotMetadata
-from valuepalette.solution import Figures, prompt_digests
+from valuepalette.solution import prompt_digests
 
 INF = np.inf
 NAMES = ("humor", "tone", "care")

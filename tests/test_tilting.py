@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracles import Problem, group_means, largest_of_subset, spread, subsets, support, tilt
+from oracles import Problem, largest_of_subset, spread, subsets, support, tilt
 from problems import groups, many, pilot
-from valuepalette import tilting
-from valuepalette.tilting import Groups, Tilted, prompt_support, subset_weights, tilted
+from valuepalette import grouping, tilting
+from valuepalette.grouping import Groups
+from valuepalette.tilting import Tilted, prompt_support, subset_weights, tilted
 
 
 def source(p: Problem, **cut: int) -> Tilted:
@@ -76,7 +77,7 @@ def test_chunks_make_no_difference(joint: bool, monkeypatch: pytest.MonkeyPatch)
     weights = np.array([1.0, -2.0, 0.5])
     whole = source(p)
     for rows in (64, 10, 3):
-        monkeypatch.setattr(tilting, "CELLS", 3 * rows)
+        monkeypatch.setattr(grouping, "CELLS", 3 * rows)
         compare(p, weights)
         cut = source(p)
         assert len(cut.chunks) > len(whole.chunks)
@@ -97,7 +98,7 @@ def test_chunks_make_no_difference(joint: bool, monkeypatch: pytest.MonkeyPatch)
 def test_the_number_of_threads_changes_no_digit(joint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     p = pilot(np.random.default_rng(27), prompts=400, joint=joint, features=3)
     weights = np.array([1.0, -2.0, 0.5])
-    monkeypatch.setattr(tilting, "CELLS", 150)
+    monkeypatch.setattr(grouping, "CELLS", 150)
     monkeypatch.setattr(tilting.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(tilting, "THREADS", 1)
     alone = source(p).pass_(weights)
@@ -182,24 +183,6 @@ def test_an_offset_of_1e8_costs_only_the_digits_it_must() -> None:
         a, b = source(plain).pass_(weights), source(moved).pass_(weights)
         assert b.levels == pytest.approx(a.levels, abs=1e-6)
         assert b.log_partition == pytest.approx(a.log_partition, abs=1e-6)
-
-
-def test_groups_know_their_means_and_base() -> None:
-    for rng in many(19, 20):
-        p = pilot(rng)
-        table = groups(p)
-        assert table.base == pytest.approx(tilt(p, np.zeros(p.features)).levels.astype(float), rel=1e-13)
-        prompts = replace(p, joint=False)
-        assert table.means == pytest.approx(group_means(prompts).astype(float), rel=1e-12)
-        assert table.row_weights == pytest.approx(p.mass.astype(float))
-        assert tilting.spread(table, joint=p.joint) == pytest.approx(spread(p), rel=1e-10)
-
-
-def test_groups_refuse_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"values must have 3 rows.*got shape \(2, 1\)"):
-        Groups(np.zeros((2, 1)), np.array([0, 3]), np.ones(1))
-    with pytest.raises(ValueError, match="weights must have 1 entries, got 2"):
-        Groups(np.zeros((3, 1)), np.array([0, 3]), np.ones(2) / 2)
 
 
 # ---- k of K

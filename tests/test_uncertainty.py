@@ -12,10 +12,11 @@ import valuepalette as vp
 from oracles import Problem, problem, tilt
 from problems import groups, many, pilot
 from valuepalette import dual
+from valuepalette.grouping import Groups
 from valuepalette.judging import Verdict
 from valuepalette.palette import Palette
 from valuepalette.resolving import resolve
-from valuepalette.tilting import Groups, prompt_support, tilted
+from valuepalette.tilting import prompt_support, tilted
 from valuepalette.uncertainty import (
     bound_covariance,
     covariance_of_mean,

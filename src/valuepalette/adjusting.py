@@ -10,12 +10,13 @@ import numpy as np
 
 from valuepalette.adjustment import Adjustment, Limit, greedy, interpolate, nearest
 from valuepalette.features import Resolved
+from valuepalette.figures import Figures
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette, positive
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
-from valuepalette.solution import Figures, Solution
+from valuepalette.solution import Solution
 from valuepalette.solving import solve
-from valuepalette.tilting import Array
 
 __all__ = ["Adjusted", "Obstacle", "adjust"]
 

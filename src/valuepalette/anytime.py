@@ -41,7 +41,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammainc, gammaln
 
-from valuepalette.tilting import Array
+from valuepalette.grouping import Array
 
 __all__ = ["BEST", "FIRST", "Interval", "Running", "Tally", "asymptotic_half", "bounded_half", "log_wealth"]
 

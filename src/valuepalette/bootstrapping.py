@@ -10,15 +10,16 @@ from typing import Literal
 import numpy as np
 
 from valuepalette.dual import Status
+from valuepalette.figures import Figures
+from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, pose
 from valuepalette.quantities import Quantile
 from valuepalette.resampling import Resamples, draw, resample, resampled_quantiles
-from valuepalette.solution import Figures, Solution
+from valuepalette.solution import Solution
 from valuepalette.solving import solve
 from valuepalette.tabulating import decimals, number, table
-from valuepalette.tilting import Array, Groups
 
 __all__ = ["Bootstrap", "Ranges", "bootstrap"]
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from valuepalette.dual import Certificate, Status, optimise
 from valuepalette.features import Feature, Resolved
-from valuepalette.tilting import Array, Groups, prompt_support, spread
+from valuepalette.grouping import Array, Groups
+from valuepalette.tilting import prompt_support, spread
 
 __all__ = ["Choice", "certificate_sentence", "choice_among", "reported", "sentence"]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from valuepalette.tilting import Array
+from valuepalette.grouping import Array
 
 __all__ = ["ranks", "winnings"]
 

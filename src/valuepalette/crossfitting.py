@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 
 from valuepalette.dual import Status, evaluate_at
+from valuepalette.figures import Figures
+from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, pose
-from valuepalette.solution import Figures, Solution
+from valuepalette.solution import Solution
 from valuepalette.solving import solve
 from valuepalette.tabulating import bounds, decimals, number, table, with_error
-from valuepalette.tilting import Array, Groups
 from valuepalette.uncertainty import errors
 
 __all__ = ["CrossFit", "crossfit"]

@@ -22,13 +22,13 @@ from valuepalette.dual import Status
 from valuepalette.engines import Candidate, Engine, Prompt, Sampling
 from valuepalette.features import Feature
 from valuepalette.folders import differences, plain
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.progress import Progress
 from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
 from valuepalette.rewards.opening import open_reward
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = [
     "Answers",

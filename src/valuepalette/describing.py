@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from valuepalette.grouping import Array, Groups
 from valuepalette.quantities import quantile
-from valuepalette.tilting import Array, Groups, subset_weights
+from valuepalette.tilting import subset_weights
 
 __all__ = ["Description", "describe"]
 

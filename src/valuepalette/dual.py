@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from valuepalette.feasibility import Support, distance, gauge, margin
+from valuepalette.grouping import Array, Groups
 from valuepalette.newton import Iterate, asked, maximise, maximise_in_box, residuals, separation
-from valuepalette.tilting import Array, Groups, Pool, Tilt, Tilted, prompt_support, spread, tilted
+from valuepalette.tilting import Pool, Tilt, Tilted, prompt_support, spread, tilted
 
 __all__ = [
     "Certificate",

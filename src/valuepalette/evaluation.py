@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from valuepalette.attainment import Evaluation, Measured
 from valuepalette.folders import differences, plain
+from valuepalette.grouping import Array
 from valuepalette.judging import Choices, Verdict, errors, judge, wins
 from valuepalette.palette import parse
 from valuepalette.pilot import Pilot
@@ -27,7 +28,6 @@ from valuepalette.quantities import Level
 from valuepalette.resolving import GRID
 from valuepalette.solution import Solution, prompt_digests
 from valuepalette.tabulating import cut
-from valuepalette.tilting import Array
 
 __all__ = ["evaluate"]
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from valuepalette.engines import Prompt
 from valuepalette.folders import digest, replace_file
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot
 from valuepalette.provenance import PilotMetadata
 from valuepalette.rewards.learning.pairs import weighed_pairs
 from valuepalette.rewards.learning.reading import read_rankings
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["LAYOUTS", "Layout", "Row", "export_pairs", "export_sft", "read_pairs", "write_rows"]
 

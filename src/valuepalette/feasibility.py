@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from valuepalette.tilting import Array
+from valuepalette.grouping import Array
 
 __all__ = ["Stretch", "Support", "distance", "farthest", "gauge", "margin", "stretch"]
 

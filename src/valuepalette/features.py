@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from valuepalette.tilting import Array
+from valuepalette.grouping import Array
 
 __all__ = ["COMPARISONS", "Columns", "Feature", "Resolved", "features_of", "member"]
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from valuepalette.tilting import Array
+from valuepalette.grouping import Array
 from valuepalette.uncertainty import errors
 
 __all__ = ["Choices", "Verdict", "errors", "judge", "wins"]

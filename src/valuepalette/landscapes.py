@@ -9,12 +9,13 @@ from typing import Literal
 
 import numpy as np
 
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
-from valuepalette.tilting import Array, spread, tilted
+from valuepalette.tilting import spread, tilted
 
 __all__ = ["Landscape", "landscape"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from valuepalette.tilting import Array, Source, Tilt
+from valuepalette.grouping import Array
+from valuepalette.tilting import Source, Tilt
 
 __all__ = ["Iterate", "asked", "maximise", "maximise_in_box", "newton_step", "residuals", "separation"]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
+from valuepalette.grouping import Groups
 from valuepalette.naming import in_one_line, short
 from valuepalette.quantities import Base, Level, Most, Quantile, Quantity, Reach, Times, Within
-from valuepalette.tilting import Groups
 
 __all__ = [
     "Ask",

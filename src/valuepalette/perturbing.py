@@ -9,11 +9,11 @@ from textwrap import wrap
 import numpy as np
 
 from valuepalette.dual import Status
+from valuepalette.grouping import Array, Groups
 from valuepalette.pilot import Pilot
 from valuepalette.sensitivity import reward_slopes
 from valuepalette.solution import Solution
 from valuepalette.tabulating import WIDTH, decimals, number, table
-from valuepalette.tilting import Array, Groups
 
 __all__ = ["Robustness", "robustness"]
 

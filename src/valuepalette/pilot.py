@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from valuepalette.describing import Description, describe
+from valuepalette.grouping import Array, Groups
 from valuepalette.joining import counterparts
 from valuepalette.layout import RESERVED, lay_out
 from valuepalette.naming import short
 from valuepalette.prompts import encoded, prompt_codes, read_prompts
 from valuepalette.provenance import PilotMetadata
 from valuepalette.reading import Source, check_names, plain, read_source
-from valuepalette.tilting import Array, Groups
 from valuepalette.transcripts import MESSAGES, transcript
 
 __all__ = ["RESERVED", "Pilot", "PilotMetadata", "read_prompts", "transcript"]

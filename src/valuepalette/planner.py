@@ -11,13 +11,14 @@ import numpy as np
 
 from valuepalette.costing import Cost, cost_of
 from valuepalette.dual import Status
+from valuepalette.figures import Figures
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.planning import Expected, expect
 from valuepalette.plans import Choice, Limit, Plan
 from valuepalette.posing import Posed, pose
 from valuepalette.quantities import Reach
-from valuepalette.solution import Figures, Solution
+from valuepalette.solution import Solution
 from valuepalette.solving import solve
 from valuepalette.uncertainty import errors
 

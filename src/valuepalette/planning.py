@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from valuepalette.tilting import Array, Groups
+from valuepalette.grouping import Array, Groups
 
 __all__ = ["Expected", "expect", "subset_choice"]
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from valuepalette.costing import Cost
 from valuepalette.dual import Status
+from valuepalette.figures import Figures
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette
-from valuepalette.solution import Figures, Solution
+from valuepalette.solution import Solution
 from valuepalette.tabulating import WIDTH, bounds, decimals, number, table
-from valuepalette.tilting import Array
 
 __all__ = ["Choice", "Limit", "Plan"]
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.features import Feature, features_of
+from valuepalette.grouping import Array, Groups
 from valuepalette.shards import Piece, Shards
-from valuepalette.tilting import Array, Draws, Groups, Tilt, Tilted, merged, prompt_support, tilted
+from valuepalette.tilting import Draws, Tilt, Tilted, merged, prompt_support, tilted
 
 __all__ = ["Features", "Laid", "Streamed", "support_of"]
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum, evaluate_at, optimise
 from valuepalette.features import Resolved
+from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.resolving import resolve
-from valuepalette.tilting import Array, Groups, spread
+from valuepalette.tilting import spread
 
 __all__ = [
     "Candidates",

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from valuepalette.features import Resolved
+from valuepalette.grouping import Array
 from valuepalette.sensitivity import lasting, prices, weight_response
 from valuepalette.tabulating import WIDTH, cut, decimals, number, table
-from valuepalette.tilting import Array
 
 __all__ = ["Price", "Sensitivity", "price_list"]
 

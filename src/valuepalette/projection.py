@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 from valuepalette.feasibility import Support
-from valuepalette.tilting import Array, Source
+from valuepalette.grouping import Array
+from valuepalette.tilting import Source
 
 __all__ = ["approach", "project", "within_budget"]
 

@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from valuepalette.tilting import Array, Groups, prompt_support
+from valuepalette.grouping import Array, Groups
+from valuepalette.tilting import prompt_support
 
 __all__ = [
     "Base",

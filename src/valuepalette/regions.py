@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
-from valuepalette.tilting import Array, Groups, spread, tilted
+from valuepalette.tilting import spread, tilted
 
 __all__ = ["Region", "region"]
 

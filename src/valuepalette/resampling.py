@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.feasibility import Support, gauge
+from valuepalette.grouping import Array, Groups
 from valuepalette.newton import Iterate, maximise, newton_step, residuals, separation
-from valuepalette.tilting import Array, Groups, Tilt, Tilted, spread, tilted
+from valuepalette.tilting import Tilt, Tilted, spread, tilted
 
 __all__ = ["Resamples", "draw", "resample", "resampled_quantiles"]
 

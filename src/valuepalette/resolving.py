@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.features import Columns, Feature, Resolved, features_of, member
+from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Ask, Palette, Relation, Subject
 from valuepalette.quantities import Level, Scored, Side, quantile
-from valuepalette.tilting import Array, Groups
 
 __all__ = [
     "GRID",

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from valuepalette.grouping import Array, Groups
 from valuepalette.pools import Features
 from valuepalette.shards import Piece, Shards
-from valuepalette.tilting import Array, Groups
 
 __all__ = ["MARKS", "Wanted", "quantiles"]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from valuepalette.tilting import Array, Groups, spread, tilted
+from valuepalette.grouping import Array, Groups
+from valuepalette.tilting import spread, tilted
 from valuepalette.uncertainty import inverse
 
 __all__ = ["Prices", "lasting", "prices", "reward_response", "reward_slopes", "weight_response", "worst_case"]

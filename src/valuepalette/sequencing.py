@@ -14,15 +14,16 @@ import pyarrow as pa
 
 from valuepalette.dual import Status
 from valuepalette.features import Resolved, features_of
+from valuepalette.figures import Figures
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette
 from valuepalette.pilot import RESERVED, Pilot
 from valuepalette.posing import Posed, pose
 from valuepalette.provenance import decode
 from valuepalette.sequential import Step, ascend
-from valuepalette.solution import Figures, Solution, solution_of
+from valuepalette.solution import Solution, solution_of
 from valuepalette.solving import solve
 from valuepalette.tabulating import WIDTH, decimals, number, table
-from valuepalette.tilting import Array
 
 __all__ = ["Ascent", "Stage", "solve_sequentially"]
 

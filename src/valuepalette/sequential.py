@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from valuepalette.grouping import Array, Groups
 from valuepalette.newton import maximise, residuals, separation
-from valuepalette.tilting import Array, Groups, Tilt, Tilted, spread, tilted
+from valuepalette.tilting import Tilt, Tilted, spread, tilted
 
 __all__ = ["Step", "ascend"]
 

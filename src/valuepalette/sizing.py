@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from valuepalette.solution import Figures, Solution
+from valuepalette.figures import Figures
+from valuepalette.solution import Solution
 from valuepalette.tabulating import table
 
 __all__ = ["SampleSize", "sample_size"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from valuepalette.certificates import Choice, choice_among, reported, sentence
 from valuepalette.dual import Certificate, Optimum, Status
 from valuepalette.features import Resolved
+from valuepalette.figures import Figures, Proof, Slack
 from valuepalette.folders import digest
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, extrapolated, pose
 from valuepalette.pricing import Sensitivity, price_list
-from valuepalette.tilting import Array, spread
+from valuepalette.tilting import spread
 from valuepalette.trainers import RewardWeights, sampling_faults
 from valuepalette.uncertainty import (
     bound_covariance,
@@ -32,89 +34,7 @@ from valuepalette.uncertainty import (
     weight_limits,
 )
 
-__all__ = ["Figures", "Infeasible", "Proof", "Slack", "Solution", "prompt_digests", "proof_of", "solution_of"]
-
-
-class Figures(Mapping[str, float]):
-    """One number per feature, by name, with its standard error.
-
-    array  (m,) the numbers
-    se     (m,) standard errors over prompts; nan where none is to be had
-    error  (m,) of weights alone: the proved bound on the numerical error, nan where nothing is proved
-
-    >>> levels = Figures(("humor", "tone"), np.array([2.5, 0.1]), np.array([0.02, 0.01]))
-    >>> levels["humor"], levels
-    (2.5, humor 2.5 ± 0.02, tone 0.1 ± 0.01)
-    """
-
-    def __init__(
-        self, names: Sequence[str], array: Array, se: Array | None = None, error: Array | None = None
-    ) -> None:
-        self.names = tuple(names)
-        self.array = array
-        self.se = np.full(len(array), np.nan) if se is None else se
-        self.error = np.full(len(array), np.nan) if error is None else error
-
-    def __getitem__(self, name: str) -> float:
-        if name not in self.names:
-            raise KeyError(f"{name!r} is none of {', '.join(self.names)}")
-        return float(self.array[self.names.index(name)])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __repr__(self) -> str:
-        def one(name: str, value: float, se: float) -> str:
-            return f"{name} {value:z.4g}" + ("" if np.isnan(se) else f" ± {se:.2g}")
-
-        return ", ".join(one(*row) for row in zip(self.names, self.array, self.se, strict=True))
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Why a palette cannot be had; `str()` is the sentence.
-
-    directions  d, Σ|d_i| = 1, by feature
-    asked       what the palette asks of dᵀlevel
-    reach       the most that any choice among the candidates makes it, on this pilot
-    gap         asked − reach > 0
-    se          standard error of the gap over prompts; nan in joint mode
-    margin      s*: the common slack the bounds lack, in within-group standard deviations; negative
-    sentence    all of it in words, with the cause
-    """
-
-    directions: Figures
-    asked: float
-    reach: float
-    gap: float
-    se: float
-    margin: float
-    sentence: str
-
-    def __str__(self) -> str:
-        return self.sentence
-
-
-@dataclass(frozen=True)
-class Slack:
-    """A bound that does not bind, so that its weight is zero; what that means is one-sided.
-
-    slack   by how much the level lies inside the bound, as a user reads it
-    errors  the same in standard errors of level − bound on new prompts
-    limit   how far from zero the weight could be, with 95 % confidence; 0 where the bound would not bind even then
-    """
-
-    slack: float
-    errors: float
-    limit: float
-
-    def __str__(self) -> str:
-        ends = sorted([0.0, self.limit])
-        could = "stays 0" if self.limit == 0 else f"could be {ends[0]:.2g} to {ends[1]:.2g}"
-        return f"slack of {self.slack:.3g}, {self.errors:.1f} standard errors; its weight {could} (95 %)"
+__all__ = ["Infeasible", "Solution", "prompt_digests", "proof_of", "solution_of"]
 
 
 class Infeasible(ValueError):  # noqa: N818 - a verdict, by its public name

@@ -29,14 +29,16 @@ from valuepalette.dual import (
 )
 from valuepalette.feasibility import margin
 from valuepalette.features import Resolved
+from valuepalette.figures import Figures, Proof
+from valuepalette.grouping import Array
 from valuepalette.newton import maximise
 from valuepalette.palette import Palette
 from valuepalette.pools import Features, Laid, Streamed, support_of
 from valuepalette.posing import Candidates, calibrated, check, check_units, reweighs_prompts
 from valuepalette.shards import Piece, Shards
-from valuepalette.solution import Figures, Proof, Solution, proof_of
+from valuepalette.solution import Solution, proof_of
 from valuepalette.surveying import Census, End, Survey, census, survey
-from valuepalette.tilting import Array, dealt, prompt_support, tilted
+from valuepalette.tilting import dealt, prompt_support, tilted
 from valuepalette.uncertainty import inverse
 
 __all__ = ["Streaming", "pose_shards"]

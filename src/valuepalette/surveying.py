@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.features import Feature, Resolved, features_of
+from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Ask, Palette, Subject
 from valuepalette.pools import Features
 from valuepalette.quantities import Level, Most, Quantile, Reach, Scored, Side, bandwidth
 from valuepalette.resolving import GRID, sides, subjects_of
 from valuepalette.selecting import MARKS, Wanted, quantiles
 from valuepalette.shards import Piece, Shards
-from valuepalette.tilting import Array, Groups
 
 __all__ = ["Census", "End", "Survey", "census", "survey"]
 

@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 from valuepalette.engines import Candidate, Prompt
 from valuepalette.features import member
 from valuepalette.folders import digest, replace_file
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 from valuepalette.transcripts import MESSAGES
 
 __all__ = ["Group", "Layout", "Traffic", "solution_id"]

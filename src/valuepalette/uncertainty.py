@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum
-from valuepalette.tilting import Array, Groups, prompt_support, spread, tilted
+from valuepalette.grouping import Array, Groups
+from valuepalette.tilting import prompt_support, spread, tilted
 
 __all__ = [
     "bound_covariance",

@@ -12,9 +12,10 @@ import numpy as np
 from valuepalette.attainment import Evaluation, Measured
 from valuepalette.decoding import choose
 from valuepalette.evaluation import evaluate
+from valuepalette.figures import Figures
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
-from valuepalette.solution import Figures, Solution
+from valuepalette.solution import Solution
 from valuepalette.solving import solve
 
 __all__ = ["asked_of", "judge_choice", "off_by", "off_by_chance", "usual_choices"]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.conformal import ranks, winnings
+from valuepalette.grouping import Array
 from valuepalette.monitoring.reporting import Bet
 from valuepalette.pilot import Pilot
-from valuepalette.tilting import Array
 
 __all__ = ["bets"]
 

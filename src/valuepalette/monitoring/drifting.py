@@ -7,10 +7,11 @@ from statistics import NormalDist
 import numpy as np
 
 from valuepalette.anytime import Interval, Running
+from valuepalette.grouping import Array
 from valuepalette.monitoring.reporting import Move, Shift
 from valuepalette.monitoring.rows import Rows
 from valuepalette.pilot import Pilot
-from valuepalette.tilting import Array, spread
+from valuepalette.tilting import spread
 from valuepalette.uncertainty import errors
 
 __all__ = ["Drifting"]

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot
-from valuepalette.tilting import Array
 from valuepalette.traffic import Group
 
 __all__ = ["Rows"]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from valuepalette.decoding import Answers
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot
 from valuepalette.plots.style import axes, drawn, folded, inks, signed
 from valuepalette.solution import Solution
 from valuepalette.tabulating import decimals, number
-from valuepalette.tilting import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

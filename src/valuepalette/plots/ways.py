@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from valuepalette.attainment import Evaluation
+from valuepalette.grouping import Array
 from valuepalette.plans import Plan
 from valuepalette.plots.style import DASHES, MARKERS, axes, drawn, inks
 from valuepalette.sequencing import Ascent, Stage
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

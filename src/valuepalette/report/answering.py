@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot
 from valuepalette.report.content import Answer, Answers, Candidate
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["SHOWN", "chosen_by", "side_by_side"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from valuepalette.attainment import Evaluation
+from valuepalette.grouping import Array
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = [
     "Answer",

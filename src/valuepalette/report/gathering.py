@@ -11,6 +11,7 @@ from typing import Any
 
 from valuepalette.dual import Status
 from valuepalette.folders import plain
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.report.content import (
@@ -25,7 +26,6 @@ from valuepalette.report.locating import Run, find_run, listed_files
 from valuepalette.report.trying import TRAINED, decoded, trained
 from valuepalette.report.wording import proved, sure_of_solution
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["gather_report"]
 

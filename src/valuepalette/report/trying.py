@@ -11,6 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from valuepalette.attainment import Evaluation, Measured
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot
 from valuepalette.quantities import quantile
 from valuepalette.report.answering import chosen_by, side_by_side
@@ -18,7 +19,6 @@ from valuepalette.report.content import Got, Method, Missing, Spread
 from valuepalette.report.locating import Run
 from valuepalette.report.wording import sure_of_method
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["TRAINED", "decoded", "trained"]
 

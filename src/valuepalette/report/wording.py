@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from valuepalette.dual import Status
+from valuepalette.grouping import Array
 from valuepalette.report.content import Got, Method
 from valuepalette.report.spelling import minus
 from valuepalette.solution import Solution
 from valuepalette.tabulating import decimals, number
-from valuepalette.tilting import Array
 
 __all__ = ["proved", "sure_of_method", "sure_of_solution"]
 

@@ -16,6 +16,7 @@ import numpy as np
 from valuepalette.decoding import mismatches, sampling_of
 from valuepalette.dual import Status
 from valuepalette.engines import Candidate, Engine, Prompt, Sampling
+from valuepalette.grouping import Array
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot, PilotMetadata
 from valuepalette.rewards import Reward
@@ -30,7 +31,6 @@ from valuepalette.server.scoring import Scorer, ScoringError
 from valuepalette.server.selecting import Served, candidates, report, select
 from valuepalette.server.sourcing import Source
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["Answer", "Answered", "Gateway"]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from valuepalette.engines import Prompt
+from valuepalette.grouping import Array
 from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
 from valuepalette.rewards.exchange import Reads
-from valuepalette.tilting import Array
 
 __all__ = ["Scorer", "ScoringError"]
 

@@ -12,10 +12,10 @@ import numpy as np
 from valuepalette.decoding import pick
 from valuepalette.dual import Status
 from valuepalette.engines import Candidate, Prompt
+from valuepalette.grouping import Array
 from valuepalette.server.composing import written
 from valuepalette.server.deciding import Decision
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["Chosen", "Served", "candidates", "report", "select", "told"]
 

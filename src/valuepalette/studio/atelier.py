@@ -12,6 +12,7 @@ import numpy as np
 from valuepalette.adjusting import adjust
 from valuepalette.dual import Status
 from valuepalette.features import member
+from valuepalette.grouping import Array
 from valuepalette.palette import Cohort, Palette
 from valuepalette.planner import plan
 from valuepalette.posing import calibrated, reweighs_prompts
@@ -21,7 +22,6 @@ from valuepalette.studio import exporting, telling
 from valuepalette.studio.asking import Adjusting, Asked, Reaching, Solving, read_palette
 from valuepalette.studio.opening import Opened
 from valuepalette.studio.reweighing import Bins, Draws, bins_of, chances, draw, share
-from valuepalette.tilting import Array
 
 __all__ = ["Atelier"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from valuepalette.grouping import Array
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 
 __all__ = ["Bins", "Draws", "bins_of", "chances", "draw", "share"]
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from valuepalette.figures import Figures
+from valuepalette.grouping import Array, Groups
 from valuepalette.newton import maximise
 from valuepalette.pilot import Pilot
-from valuepalette.solution import Figures, Solution
-from valuepalette.tilting import Array, Groups, Tilt, Tilted, spread, tilted
+from valuepalette.solution import Solution
+from valuepalette.tilting import Tilt, Tilted, spread, tilted
 
 __all__ = ["corrected"]
 

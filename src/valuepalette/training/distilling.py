@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from valuepalette.engines import Prompt
 from valuepalette.engines.transformers import TransformersEngine
 from valuepalette.folders import digest
+from valuepalette.grouping import Array
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 from valuepalette.training import HasTask, Task, Tuned, task_of
 from valuepalette.training.checking import check_settings, whole_numbers
 from valuepalette.training.running import in_rounds, shared_settings, train

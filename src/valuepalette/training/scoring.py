@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from valuepalette.engines.transformers import TransformersEngine
+from valuepalette.grouping import Array
 from valuepalette.rewards import Reward
 from valuepalette.rewards.checking import checked_score
 from valuepalette.solution import Solution
-from valuepalette.tilting import Array
 from valuepalette.training import Task
 
 __all__ = ["Scorer"]
