@@ -492,6 +492,8 @@ def test_the_command(
     assert "holds no traffic" in capsys.readouterr().err
     with opened(study) as made:
         spoken(made, bodies)
+    assert main(["monitor", str(path), "--check", "--palette", "impossible"]) == 1
+    assert "palette must be one that was served in this time, got 'impossible'" in capsys.readouterr().err
     assert main(["monitor", str(path), "--check"]) == 0
     said = capsys.readouterr().out
     assert "funny: 250 requests, one of k = 4 candidates" in said

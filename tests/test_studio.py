@@ -19,8 +19,18 @@ import valuepalette as vp
 from studios import opened, studio
 from valuepalette.decoding import choose
 from valuepalette.pilot import Pilot
-from valuepalette.studio.asking import Adjusting, Asked, Faults, Reaching, Solving, read_palette, split
+from valuepalette.studio.asking import (
+    Adjusting,
+    Asked,
+    Faults,
+    Reaching,
+    Solving,
+    faults_of,
+    read_palette,
+    split,
+)
 from valuepalette.studio.atelier import Atelier
+from valuepalette.studio.guarding import names_of
 from valuepalette.studio.opening import Opened, open_source
 from valuepalette.studio.reweighing import bins_of, chances, draw, share
 from valuepalette.studio.running import bound
@@ -239,6 +249,16 @@ def test_every_entry_that_cannot_be_read_is_named():
     where = [(fault["cohort"], fault["value"]) for fault in caught.value.found]
     assert where == [(None, "humor"), (None, "joy"), ("audience=x", "care")]
     assert "0 to 100, got 900" in str(caught.value.found[-1]["message"])
+
+
+def test_an_error_whose_entry_cannot_be_told_names_none():
+    name = """a'"']: b"""
+    assert faults_of(ValueError(f"palette[{name!r}]: must be a number")) == []
+
+
+def test_a_browser_leaves_out_the_webs_own_port():
+    assert names_of(80) == {"127.0.0.1", "localhost"}
+    assert names_of(8080) == {"127.0.0.1:8080", "localhost:8080"}
 
 
 def test_entries_have_a_limit():

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import expit
 
 from valuepalette.engines import Prompt
 from valuepalette.folders import digest, replace_file
@@ -75,7 +76,7 @@ def export_pairs(
             if texts[first] == texts[second]:
                 continue
             gap = scores[first] - scores[second]
-            chance = 1 / (1 + np.exp(-beta * gap)) if labels == "drawn" else 0.5 * (1 + np.sign(gap))
+            chance = expit(beta * gap) if labels == "drawn" else 0.5 * (1 + np.sign(gap))
             if rng.random() >= chance:
                 first, second = second, first
             both = float(scores[first]), float(scores[second])

@@ -69,6 +69,9 @@ def monitor(
     settings["weighting"] = run.settings.solve.get("weighting", "prompts")
     found = monitor(served, pilot, **settings)
     found = replace(found, served=tuple(each for each in found.served if each.palette in wanted))
+    unserved = [name for name in palette if name not in {each.palette for each in found.served}]
+    if unserved:
+        raise ValueError(f"palette must be one that was served in this time, got {unserved[0]!r}")
     written = _write(run, found) if write else {}
     text = "\n".join([str(found), *(f"{name}: written to {path}" for name, path in written.items())])
     common.say(text, {**found.to_dict(), "written": {name: str(path) for name, path in written.items()}})

@@ -113,6 +113,7 @@ class ProcessorEngine:
         rows = [{"shard": at, "item": ray.cloudpickle.dumps(shard)} for at, shard in enumerate(shards)]
         requests = _Requests(self._source.path, self.template, self._most)
         answers: dict[int, dict[int, Candidate]] = {}
+        left = len(shards)
         with silent():
             processor: Any = build_processor(self.config(), postprocess=_Answer(self._source.path))
             drawn = processor(from_items(rows, override_num_blocks=len(rows)).flat_map(requests))
@@ -124,7 +125,12 @@ class ProcessorEngine:
                     ordered = [own[i] for i in range(len(own))]
                     write_shard(shard, [ordered[i : i + shard.k] for i in range(0, len(own), shard.k)])
                     del answers[at]
+                    left -= 1
                     yield shard
+        if left:
+            raise RuntimeError(
+                f"Ray's processor left {left} of {len(shards)} shards without all of their answers"
+            )
 
     def close(self) -> None:
         """Nothing: the engines end with their pass."""

@@ -107,7 +107,11 @@ def faults_of(error: Exception) -> list[dict[str, str | None]]:
     about = re.match(r"palette\[('.*?'|\".*?\")\]: (.*)", str(error))
     if about is None:
         return []
-    feature, _, cohort = str(literal_eval(about[1])).partition(" @ ")
+    try:
+        named = str(literal_eval(about[1]))
+    except (SyntaxError, ValueError):  # a name that itself looks like the end of one
+        return []
+    feature, _, cohort = named.partition(" @ ")
     tail = re.fullmatch(r"P\((.+) [<>]=? \S+\)", feature)
     return [{"cohort": cohort or None, "value": tail[1] if tail else feature, "message": about[2]}]
 

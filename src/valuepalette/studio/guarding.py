@@ -33,8 +33,8 @@ _LIMIT = 64 * 1024
 
 
 def names_of(port: int) -> frozenset[str]:
-    """What this machine calls itself in Host."""
-    return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
+    """What this machine calls itself in Host, where a browser leaves out the port that is the web's own."""
+    return frozenset(name if port == 80 else f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
 
 
 class Guard:
