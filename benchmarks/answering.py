@@ -14,7 +14,7 @@ import urllib.request
 
 from benchmarks.serving import asked_of, started
 
-K, ANSWERS, WORKERS = 8, 24, 4
+K, ANSWERS, WORKERS = 8, 12, 4
 REWARDS = {"humor": "embedded:humor", "harmlessness": "embedded:harmlessness"}
 PALETTE = {"humor": "reach 40%", "harmlessness": "keep"}
 MODEL = "smollm"
@@ -87,7 +87,7 @@ def run() -> str:
         f"| {name} | {took[len(took) // 2]:.2f} | {took[int(0.95 * len(took))]:.2f} | {60 * rate:.0f} |"
         for name, took, rate in rows
     ]
-    whole = sum(shares.values())
+    whole = shares.pop("whole")
     told = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in shares.items())
     about = (__doc__ or "").partition("\n\n")[2]
     return "\n".join([about, *lines, "", f"{ANSWERS} answers each. Of the gateway's time: {told}."])
