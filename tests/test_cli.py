@@ -279,6 +279,15 @@ def test_every_public_name_is_there_and_importing_loads_nothing_heavy() -> None:
     assert said.split() == ["False", valuepalette.__version__]
 
 
+def test_a_study_is_read_without_what_only_some_commands_need() -> None:
+    heavy = ("scipy.stats", "torch", "transformers", "ray", "matplotlib")
+    script = (
+        "import sys, valuepalette.study, valuepalette.cli.steps;"
+        f"print(*(name for name in {heavy} if name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout == b"\n"
+
+
 def test_asks_of_one_value_tails_and_cohorts_add_up() -> None:
     asks = (
         "humor=q60",

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.stats import rankdata
 
 from valuepalette.rewards.heads import Head
 
@@ -48,6 +47,8 @@ def area(scores: Array, labels: NDArray[np.bool_]) -> float:
     >>> area(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
     0.875
     """
+    from scipy.stats import rankdata
+
     members = int(labels.sum())
     others = len(labels) - members
     return float((rankdata(scores)[labels].sum() - members * (members + 1) / 2) / (members * others))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
 from valuepalette.rewards.heads.training import area, area_at_equal_length, word_counts
 
@@ -29,7 +29,7 @@ __all__ = [
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 _RESAMPLES = 500
-_DEVIATIONS = float(norm.ppf(0.975))
+_DEVIATIONS = NormalDist().inv_cdf(0.975)
 
 
 def class_quality(
@@ -95,6 +95,8 @@ def rank_correlation(x: Array, y: Array, beside: Array | None = None) -> float:
     >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0]))
     1.0
     """
+    from scipy.stats import rankdata
+
     ranks = [rankdata(entries) for entries in (x, y)]
     if beside is not None:
         other = np.column_stack([np.ones(len(x)), rankdata(beside)])
