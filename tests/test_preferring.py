@@ -73,6 +73,10 @@ def test_methods_that_train(tmp_path: Path) -> None:
         [palettes.both]
         as = "reach 40%"
         variety = "reach 20%"
+        [finetune]
+        answers = 4
+        [distill]
+        epochs = 1
         """
     )
     made = Study(read_settings(tmp_path / "study.toml"), rewards=listed.REWARDS)
@@ -87,6 +91,12 @@ def test_methods_that_train(tmp_path: Path) -> None:
         assert run.evaluation["as"].asked == "reach 40%"
         assert run.evaluation.prompts == 6
         assert (run.cost.trained > 0) == (run.method != "map-d")
+    # All are trained as the study says, but for what the comparison says itself.
+    for folder in ("models/finetuning/both", "compare/both/morl-f/1", "compare/both/soup/as"):
+        told = json.loads((made.folder / folder / "manifest.json").read_text())["training"]
+        assert (told["steps"], told["answers"]) == (2, 4)
+    told = json.loads((made.folder / "models/distilling/both/manifest.json").read_text())["training"]
+    assert told["epochs"] == 1
     # What a soup is made of is shared by its mixtures, and an end of the mixture is the model itself.
     mixed = made.folder / "compare/both/soup"
     alone = json.loads((mixed / "as/tuned.json").read_text())["tokens"]

@@ -273,3 +273,28 @@ def test_who_runs_it(tmp_path: Path) -> None:
     assert (told.engine, told.actors) == ("ray", 4)
     with pytest.raises(ValueError, match=r'\[run\] engine must be one of local, ray, got "spark"'):
         read_settings(study(tmp_path, WHOLE + 'engine = "spark"\n'))
+
+
+def test_how_models_are_trained(tmp_path: Path) -> None:
+    found = read_settings(study(tmp_path, WHOLE))
+    assert (dict(found.finetune), dict(found.distill)) == ({}, {})
+    told = "\n[finetune]\nsteps = 45\nlearning_rate = 5e-4\nlora = 4\n[distill]\nepochs = 2\nwhole = true\n"
+    found = read_settings(study(tmp_path, WHOLE + told))
+    assert dict(found.finetune) == {"steps": 45, "learning_rate": 5e-4, "lora": 4}
+    assert dict(found.distill) == {"epochs": 2, "lora": None}
+    assert dict(read_settings(study(tmp_path, WHOLE + "\n[distill]\nwhole = false\n")).distill) == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("[finetune]\nsteps = 0", r"\[finetune\] steps must be a whole number, 1 or more, got 0"),
+        ("[finetune]\nanswers = 1", r"\[finetune\] answers must be a whole number, 2 or more, got 1"),
+        ("[finetune]\nepochs = 1", r"\[finetune\] has no key epochs"),
+        ("[distill]\nlearning_rate = -1", r"\[distill\] learning_rate must be a positive number, got -1"),
+        ("[distill]\nlora = 4\nwhole = true", r"\[distill\] takes lora or whole, got both"),
+    ],
+)
+def test_how_models_are_not_trained(tmp_path: Path, told: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_settings(study(tmp_path, f"{WHOLE}\n{told}\n"))

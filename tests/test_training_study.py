@@ -47,6 +47,18 @@ as = 9
 
 [solve]
 candidates = 8
+
+[finetune]
+steps = 7
+learning_rate = 3e-3
+batch = 32
+lora = 8
+
+[distill]
+rows = 64
+batch = 64
+learning_rate = 5e-3
+lora = 8
 """
 
 
@@ -74,13 +86,16 @@ def read(study: Study, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_fine_tuning_and_its_correction(study: Study, read: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--palette", "more", "--steps", "60", "--prompts", "4", "--answers", "8", "--batch", "32"]
-    options += ["--learning-rate", "3e-3", "--lora", "8", "--json"]
+    """What the command does not say is as the study says, and what neither says as the function does."""
+    options = ["--palette", "more", "--steps", "60", "--prompts", "4", "--json"]
     assert main(["finetune", str(read), *options]) == 0
     (first,) = json.loads(capsys.readouterr().out)["models"]
     folder = study.folder / "models" / "finetuning" / "more"
     assert first["model"] == str(folder / "model")
     assert Solution.load(folder / "solution.json").candidates == "limit"
+    told = json.loads((folder / "manifest.json").read_text())["training"]
+    named = ("steps", "prompts", "answers", "batch", "learning_rate", "lora", "beta")
+    assert [told[name] for name in named] == [60, 4, 8, 32, 3e-3, 8, 0.1]
     judged = Evaluation.load(study.folder / "evaluation" / "finetuning" / "more.json")
     assert judged.prompts == 5
     assert judged["as"].gain > 0
@@ -98,8 +113,7 @@ def test_fine_tuning_and_its_correction(study: Study, read: Path, capsys: pytest
 
 
 def test_distilling(study: Study, read: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--epochs", "30", "--rows", "64", "--batch", "64", "--learning-rate", "5e-3", "--lora", "8"]
-    assert main(["distill", str(read), "--palette", "more", *options]) == 0
+    assert main(["distill", str(read), "--palette", "more", "--epochs", "30"]) == 0
     assert "attained of what was asked: as" in capsys.readouterr().out
     folder = study.folder / "models" / "distilling" / "more"
     assert Solution.load(folder / "solution.json").candidates == 32

@@ -34,6 +34,8 @@ class Settings:
     preferences     a file of preferences by value, which `compare` teaches to a model tuned by DPO
     solve           what `solve` is told: candidates, mode, weighting
     engine          who draws and scores: `local`, this process, or `ray`, so many `actors` on a cluster
+    finetune        how a model is trained by reinforcement, in the words of `valuepalette.training.finetuning.finetune`
+    distill         the same by distillation
     serve           what the file says of serving: policies, limits, `floors` as a palette (docs/serving.md)
     monitor         what a gateway keeps of its traffic, and how that is looked at (docs/monitoring.md)
     """
@@ -59,6 +61,8 @@ class Settings:
     palettes: Mapping[str, Palette]
     preferences: Mapping[str, Path]
     solve: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    distill: Mapping[str, Any]
     serve: Mapping[str, Any]
     monitor: Mapping[str, Any]
     folder: Path
@@ -112,6 +116,13 @@ def _is_texts(given: object) -> bool:
     return isinstance(given, list) and all(isinstance(entry, str) and entry for entry in given)
 
 
+_TRAINING: Mapping[str, _Key] = {
+    "batch": _whole(1, None),
+    "learning_rate": _number("a positive number", lambda given: 0 < given < float("inf")),
+    "lora": _whole(1, None),
+    "whole": _truth(),
+    "save_every": _whole(1, None),
+}
 _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "model": {
         "id": _text(_REQUIRED),
@@ -150,6 +161,14 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "mode": _one_of("prompt", "joint"),
         "weighting": _text(),
     },
+    "finetune": {
+        "beta": _number("a positive number", lambda given: 0 < given < float("inf")),
+        "steps": _whole(1, None),
+        "prompts": _whole(1, None),
+        "answers": _whole(2, None),
+        **_TRAINING,
+    },
+    "distill": {"epochs": _whole(1, None), "rows": _whole(1, None), **_TRAINING},
     "run": {
         "folder": _text("run"),
         "seed": _whole(0, 0),
@@ -269,6 +288,8 @@ def _settings(path: Path, given: Mapping[str, Any]) -> Settings:
         palettes=_palettes(given.get("palettes", {}), values, checks, prompts["columns"]),
         preferences=_preferences(given.get("preferences", {}), beside),
         solve=MappingProxyType({key: entry for key, entry in tables["solve"].items() if entry is not None}),
+        finetune=_training("finetune", tables["finetune"]),
+        distill=_training("distill", tables["distill"]),
         serve=_serve(tables["serve"], values, checks, prompts["columns"]),
         monitor=_told(tables["monitor"]),
         folder=beside / run["folder"],
@@ -318,6 +339,15 @@ def _preferences(given: Mapping[str, Any], beside: Path) -> Mapping[str, Path]:
         if not isinstance(path, str) or not path:
             raise ValueError(f"[preferences] {value} must be a file, got {_shown(path)}")
     return MappingProxyType({value: beside / path for value, path in given.items()})
+
+
+def _training(name: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    told = dict(_told(table))
+    if told.pop("whole", False):
+        if "lora" in told:
+            raise ValueError(f"[{name}] takes lora or whole, got both")
+        told["lora"] = None  # no adapter
+    return MappingProxyType(told)
 
 
 def _palettes(

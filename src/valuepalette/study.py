@@ -299,11 +299,12 @@ class Study:
 
         The palette is solved for k → ∞, whatever `[solve]` says. With `correct`, the trained model answers the pilot's
         prompts anew, and training goes on from it with the weights that its answers ask for. `options` are those of
-        `valuepalette.training.finetuning.finetune`.
+        `valuepalette.training.finetuning.finetune`; what they leave out is as the study's [finetune] says.
         """
         from valuepalette.training.correcting import corrected
         from valuepalette.training.finetuning import finetune
 
+        options = {**self.settings.finetune, **options}
         folder, solution = self._trained_for("finetuning", palette, "limit")
         tuned = finetune(self.task(), solution, folder, quiet=quiet, **options)
         if not correct:
@@ -317,10 +318,11 @@ class Study:
         """Trains the model on the pilot's candidates, weighted by the palette, in `models/distilling/<palette>`.
 
         The palette is solved for the pilot's K, whatever `[solve]` says. `options` are those of
-        `valuepalette.training.distilling.distill`.
+        `valuepalette.training.distilling.distill`; what they leave out is as the study's [distill] says.
         """
         from valuepalette.training.distilling import distill
 
+        options = {**self.settings.distill, **options}
         folder, solution = self._trained_for("distilling", palette, None)
         return distill(self.task(), solution, self.pilot(), folder, quiet=quiet, **options)
 

@@ -37,23 +37,24 @@ def finetune(
     /,
     *,
     palette: tuple[str, ...] = (),
-    beta: float = 0.1,
-    steps: int = 200,
-    prompts: int = 8,
-    answers: int = 8,
-    batch: int = 8,
+    beta: float | None = None,
+    steps: int | None = None,
+    prompts: int | None = None,
+    answers: int | None = None,
+    batch: int | None = None,
     learning_rate: float | None = None,
-    lora: int = 16,
+    lora: int | None = None,
     whole: bool = False,
     correct: bool = False,
-    save_every: int = 25,
+    save_every: int | None = None,
     report_to: tuple[str, ...] | None = None,
     common: Common = COMMON,
 ) -> int:
     """Train the model of a study towards palettes by reinforcement. Killed and run again, it goes on.
 
     The study's [model] must say top_k = 0, since the model that is trained is not truncated. What was asked is compared
-    with what was got where the study holds prompts out.
+    with what was got where the study holds prompts out. What is not said here is as the study's [finetune] says, or as
+    below.
 
     Parameters
     ----------
@@ -62,39 +63,40 @@ def finetune(
     palette
         A palette of the study; may be given several times. All of them where none is named.
     beta
-        The KL coefficient; what is learned does not depend on it.
+        The KL coefficient, 0.1; what is learned does not depend on it.
     steps
-        Of the optimiser.
+        Of the optimiser, 200.
     prompts
-        In a step.
+        In a step, 8.
     answers
-        To each of them.
+        To each of them, 8.
     batch
-        Answers in memory at a time.
+        Answers in memory at a time, 8.
     learning_rate
-        At the start; 1e-4 for an adapter and 1e-6 for a whole model where not given.
+        At the start: 1e-4 for an adapter and 1e-6 for a whole model.
     lora
-        Rank of the adapter that is trained.
+        Rank of the adapter that is trained, 16.
     whole
         Train every weight instead of an adapter.
     correct
         Ask the trained model's answers for better weights, and train on with those, once.
     save_every
-        Steps between checkpoints: what a kill can cost.
+        Steps between checkpoints, 25: what a kill can cost.
     report_to
         "tensorboard" or "wandb"; those that are set up where not given.
     """
-    options: dict[str, Any] = {
-        "beta": beta,
-        "steps": steps,
-        "prompts": prompts,
-        "answers": answers,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "lora": None if whole else lora,
-        "save_every": save_every,
-        "report_to": report_to,
-    }
+    options = _given(
+        beta=beta,
+        steps=steps,
+        prompts=prompts,
+        answers=answers,
+        batch=batch,
+        learning_rate=learning_rate,
+        lora=lora,
+        whole=whole,
+        save_every=save_every,
+        report_to=report_to,
+    )
     run = open_study(study)
     return _train(
         run, "finetuning", palette, lambda name: run.finetune(name, correct=correct, **options), common
@@ -107,19 +109,19 @@ def distill(
     /,
     *,
     palette: tuple[str, ...] = (),
-    epochs: int = 3,
-    rows: int = 32,
-    batch: int = 8,
+    epochs: int | None = None,
+    rows: int | None = None,
+    batch: int | None = None,
     learning_rate: float | None = None,
-    lora: int = 16,
+    lora: int | None = None,
     whole: bool = False,
-    save_every: int = 25,
+    save_every: int | None = None,
     report_to: tuple[str, ...] | None = None,
     common: Common = COMMON,
 ) -> int:
     """Train the model of a study on its pilot, each answer weighted as a palette has it. No reward is in memory.
 
-    Killed and run again, it goes on.
+    Killed and run again, it goes on. What is not said here is as the study's [distill] says, or as below.
 
     Parameters
     ----------
@@ -128,31 +130,32 @@ def distill(
     palette
         A palette of the study; may be given several times. All of them where none is named.
     epochs
-        Passes over the pilot.
+        Passes over the pilot, 3.
     rows
-        Answers in a step of the optimiser.
+        Answers in a step of the optimiser, 32.
     batch
-        Of them in memory at a time.
+        Of them in memory at a time, 8.
     learning_rate
-        At the start; 2e-4 for an adapter and 1e-5 for a whole model where not given.
+        At the start: 2e-4 for an adapter and 1e-5 for a whole model.
     lora
-        Rank of the adapter that is trained.
+        Rank of the adapter that is trained, 16.
     whole
         Train every weight instead of an adapter.
     save_every
-        Steps between checkpoints: what a kill can cost.
+        Steps between checkpoints, 25: what a kill can cost.
     report_to
         "tensorboard" or "wandb"; those that are set up where not given.
     """
-    options: dict[str, Any] = {
-        "epochs": epochs,
-        "rows": rows,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "lora": None if whole else lora,
-        "save_every": save_every,
-        "report_to": report_to,
-    }
+    options = _given(
+        epochs=epochs,
+        rows=rows,
+        batch=batch,
+        learning_rate=learning_rate,
+        lora=lora,
+        whole=whole,
+        save_every=save_every,
+        report_to=report_to,
+    )
     run = open_study(study)
     return _train(run, "distilling", palette, lambda name: run.distill(name, **options), common)
 
@@ -238,7 +241,7 @@ def compare(
     runs: int = 20,
     bound: float = 6.0,
     answers: int = 4,
-    steps: int = 100,
+    steps: int | None = None,
     models: int = 3,
     common: Common = COMMON,
 ) -> int:
@@ -265,7 +268,7 @@ def compare(
     answers
         How many answers to each prompt are drawn from a model that is not decoded.
     steps
-        Of the optimiser for each model that is trained.
+        Of the optimiser for each model that is trained, in place of what [finetune] says; 100 where it says nothing.
     models
         How many models a method trains that draws its weights or mixes.
     """
@@ -287,6 +290,14 @@ def compare(
         {"comparisons": [compared.to_dict() for _, compared in found]},
     )
     return left_out(impossible)
+
+
+def _given(*, lora: int | None, whole: bool, **options: Any) -> dict[str, Any]:
+    """The options that were given; the rest is for the study to say, or for the trainer."""
+    if whole and lora is not None:
+        raise ValueError(f"--whole trains without an adapter, got --lora {lora} too")
+    told = {name: option for name, option in options.items() if option is not None}
+    return told | ({"lora": None} if whole else {} if lora is None else {"lora": lora})
 
 
 def _train(run: Study, method: str, palette: Sequence[str], step: Any, common: Common) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from valuepalette.baselines.choosing import asked_of
 from valuepalette.comparing.bench import Bench, LeftOutError
 from valuepalette.comparing.comparison import Comparison, Cost, Point, Run
 from valuepalette.comparing.methods import METHODS
-from valuepalette.comparing.trained import PREFERRED
+from valuepalette.comparing.trained import PREFERRED, TRAINED
 from valuepalette.folders import alone, digest, read_json, write_json
 from valuepalette.solution import Infeasible, Solution
 from valuepalette.study import Study
@@ -31,7 +32,7 @@ def compare(
     runs: int = 20,
     bound: float = 6.0,
     answers: int = 4,
-    steps: int = 100,
+    steps: int | None = None,
     models: int = 3,
     quiet: bool = False,
 ) -> Comparison:
@@ -41,7 +42,7 @@ def compare(
     runs     how many λ are drawn for a method that draws them
     bound    of their sum, raw units (the paper's 6)
     answers  how many answers to each prompt are drawn from a model that is not decoded, so that its levels are sure
-    steps    of the optimiser for each model that is trained
+    steps    of the optimiser for each model that is trained, in place of the study's [finetune]; 100 where that is silent
     models   how many models a method trains that draws its weights or mixes
 
     Writes `compare/<palette>.json` in the run folder. What a method has found is kept in `compare/<palette>/`, so that
@@ -53,7 +54,7 @@ def compare(
     if not methods:
         raise ValueError(f"methods must name at least one of {', '.join(METHODS)}, got none")
     for name, number in {"runs": runs, "answers": answers, "steps": steps, "models": models}.items():
-        if number < 1:
+        if number is not None and number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
     measured = study.pilot().values
     if strange := [name for name in study.settings.preferences if name not in measured]:
@@ -79,7 +80,7 @@ def compare(
                 bound=bound,
                 seed=study.settings.seed,
                 answers=answers,
-                steps=steps,
+                training=_training(study, steps),
                 models=models,
                 quiet=quiet,
             )
@@ -102,8 +103,10 @@ def _kept(bench: Bench, method: str) -> list[Run]:
     told = {
         "solution": digest(bench.solution.to_dict()),
         "held_out": digest(bench.held_out.array.tolist()),
-        "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.steps, bench.models],
+        "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.models],
     }
+    if method in TRAINED:
+        told["training"] = [dict(bench.training), dict(bench.study.settings.distill)]
     if method in PREFERRED and bench.study.settings.preferences:
         told["preferences"] = digest(bench.preferences)
     if path.is_file():
@@ -113,6 +116,11 @@ def _kept(bench: Bench, method: str) -> list[Run]:
     found = list(METHODS[method](bench))
     write_json(path, {"format": _FORMAT, "of": told, "runs": [run.to_dict() for run in found]})
     return found
+
+
+def _training(study: Study, steps: int | None) -> dict[str, Any]:
+    told = {"steps": 100, **study.settings.finetune}
+    return told if steps is None else {**told, "steps": steps}
 
 
 def _curve(bench: Bench) -> tuple[Point, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +33,10 @@ class LeftOutError(Exception):
 class Bench:
     """What a method works with: a study that is sampled and scored, a palette's solution, and how many runs to make.
 
-    folder  where a method may keep what it samples and trains
-    answers how many answers to each unseen prompt an undecoded model gives, so that its levels are as sure
-    steps   of the optimiser for each model that is trained
-    models  how many models a method trains that draws its weights or mixes
+    folder    where a method may keep what it samples and trains
+    answers   how many answers to each unseen prompt an undecoded model gives, so that its levels are as sure
+    training  how a model is trained by reinforcement, in the words of `finetune`; its steps are those of other trainers too
+    models    how many models a method trains that draws its weights or mixes
     """
 
     study: Study
@@ -46,7 +48,7 @@ class Bench:
     bound: float
     seed: int
     answers: int
-    steps: int
+    training: Mapping[str, Any]
     models: int
     quiet: bool
 

@@ -29,7 +29,7 @@ def _palette(method: str, name: str) -> Callable[[Bench], Iterator[Run]]:
     def run(bench: Bench) -> Iterator[Run]:
         study = bench.study
         if method == "finetuning":
-            tuned = study.finetune(bench.palette, steps=bench.steps, quiet=bench.quiet)
+            tuned = study.finetune(bench.palette, quiet=bench.quiet, **bench.training)
         else:
             tuned = study.distill(bench.palette, quiet=bench.quiet)
         answers = study.answer(method, bench.palette, quiet=bench.quiet)
@@ -70,7 +70,7 @@ def _dpo_soup(bench: Bench) -> Iterator[Run]:
 def _reinforced(bench: Bench, solution: Solution, folder: Path) -> Tuned:
     from valuepalette.training.finetuning import finetune
 
-    return finetune(bench.study.task(), solution, folder, steps=bench.steps, quiet=bench.quiet)
+    return finetune(bench.study.task(), solution, folder, quiet=bench.quiet, **bench.training)
 
 
 def _preferred(bench: Bench, shares: Mapping[str, float], folder: Path) -> Tuned:
@@ -86,7 +86,8 @@ def _preferred(bench: Bench, shares: Mapping[str, float], folder: Path) -> Tuned
         chosen += [sets[value][place] for place in places]
     if not chosen:
         raise LeftOutError("no prompt has two answers that a value tells apart")
-    return prefer(bench.study.task(), chosen, folder, beta=_BETA, steps=bench.steps, quiet=bench.quiet)
+    steps = bench.training["steps"]
+    return prefer(bench.study.task(), chosen, folder, beta=_BETA, steps=steps, quiet=bench.quiet)
 
 
 def _pairs(bench: Bench, value: str) -> list[dict[str, Any]]:
