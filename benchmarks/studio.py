@@ -135,7 +135,7 @@ def _browse(url: str, hash_: str) -> tuple[list[float], list[float], float, floa
         for _ in range(5):
             page.evaluate("() => performance.clearMeasures()")
             page.keyboard.press("ArrowRight")
-            page.wait_for_function("() => performance.getEntriesByName('studio:painted').length > 0")
+            page.wait_for_timeout(300)  # nothing is asked of the page meanwhile, which would draw for that
             alone += _painted(page)[:1]
             _exact(page)
             page.wait_for_timeout(1500)  # until the plan is made, too

@@ -458,14 +458,6 @@ def test_it_fits_a_narrow_screen(browser: Any, example: str, scheme: str):
     found.context.close()
 
 
-def test_motion_is_spared_whoever_asks(browser: Any, example: str):
-    for motion, wanted in (("reduce", "0s"), ("no-preference", "0.12s, 0.12s")):
-        found = look(browser, example, reduced_motion=motion)
-        taken = found.evaluate("getComputedStyle(document.querySelector('.track-room')).transitionDuration")
-        assert taken in (wanted, wanted.split(",")[0])
-        found.context.close()
-
-
 def test_replies_that_are_out_of_date_are_dropped(browser: Any, example: str):
     found = look(browser, example)
     told = found.evaluate(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -84,6 +85,8 @@ class Lanes:
 def _begin(opened: Opened) -> None:
     global _here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    if hasattr(os, "nice"):
+        os.nice(10)  # the sliders come first
     _here = Atelier(opened)
 
 

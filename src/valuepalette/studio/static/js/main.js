@@ -81,20 +81,24 @@ async function start() {
     answers.compare();
   }
 
+  // live: something moves; moving: the feature that was edited, null where it was anything else.
   function asked({ live = false, moving = null, replace = false, silent = false }) {
-    // Not while it moves: browsers slow down whoever writes addresses that fast.
-    if (!silent && !live) remember(state, { replace });
+    // An edit goes into the address once it rests: browsers slow down whoever writes addresses as fast as a slider moves.
+    if (!silent && moving === null) remember(state, { replace });
     candidates.stale();
     const given = palette(state);
     $("budget").hidden = !texts().some((text) => relationOf(text) === "max");
-    latest = { asked: { ...given, prompt: about.answers ? state.prompt : null }, since: performance.now() };
-    solver.push(latest);
+    const wanted = { ...given, prompt: about.answers ? state.prompt : null };
+    const next = { asked: wanted, text: JSON.stringify(wanted), since: performance.now(), live };
+    // A slider mostly comes to rest where it was seen last.
+    if (live || !latest?.live || latest.text !== next.text) solver.push((latest = next));
     clearTimeout(resting);
     document.body.dataset.ranges = "moving";
     if (live) ranges.ask(given, features(), { live, moving });
     else {
       ranges.stop();
       resting = setTimeout(() => {
+        if (moving !== null) remember(state);
         ranges.ask(palette(state), features());
         candidates.plan(palette(state));
       }, RESTS);
@@ -128,7 +132,8 @@ async function start() {
     painted(since);
   }
 
-  function refused(error) {
+  function refused(error, now) {
+    now.live = false; // said again, it is refused again
     for (const row of [...rows.values(), ...cohortRows.values()]) row.blame(null);
     for (const { cohort, value, message } of error.faults ?? []) {
       (cohort === null ? rows.get(value) : cohortRows.get(cohortKey(cohort, value)))?.blame(message);
