@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import valuepalette as vp
 from valuepalette.judging import Verdict
-from valuepalette.tilting import tilted
+from valuepalette.laying import tilted
 
 Float = NDArray[np.float64]
 

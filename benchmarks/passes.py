@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from valuepalette import grouping, tilting
 from valuepalette.dual import Status, optimise
 from valuepalette.grouping import Groups
-from valuepalette.tilting import spread, tilted
+from valuepalette.laying import tilted
+from valuepalette.tilting import spread
 
 Float = NDArray[np.float64]
 

@@ -17,6 +17,7 @@ CORE = (
     "oracles",
     "grouping",
     "tilting",
+    "laying",
     "newton",
     "feasibility",
     "projection",

@@ -15,7 +15,8 @@ from problems import at_margin, groups, lattice, many, pilot, planted
 from proofs import check, restricted
 from valuepalette import dual
 from valuepalette.dual import Optimum, Status
-from valuepalette.tilting import prompt_support, tilted
+from valuepalette.laying import tilted
+from valuepalette.tilting import prompt_support
 
 INF = np.inf
 NAME = {Status.OPTIMAL: "optimal", Status.BOUNDARY: "boundary", Status.INFEASIBLE: "infeasible"}

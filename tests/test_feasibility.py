@@ -12,7 +12,8 @@ from problems import asked as random_palette
 from problems import at_margin, groups, lattice, many, pilot
 from valuepalette import feasibility
 from valuepalette.feasibility import Stretch, Support
-from valuepalette.tilting import Tilted, tilted
+from valuepalette.laying import tilted
+from valuepalette.tilting import Tilted
 
 INF = np.inf
 

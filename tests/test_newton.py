@@ -6,8 +6,8 @@ import pytest
 from oracles import Problem, spread, tilt, violation
 from problems import asked as random_palette
 from problems import at_margin, groups, lattice, many, planted
+from valuepalette.laying import tilted
 from valuepalette.newton import Iterate, asked, maximise, residuals, separation
-from valuepalette.tilting import tilted
 
 INF = np.inf
 

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from problems import groups, pilot
+from valuepalette.laying import tilted
 from valuepalette.newton import maximise
 from valuepalette.projection import approach, project, within_budget
-from valuepalette.tilting import Tilted, spread, tilted
+from valuepalette.tilting import Tilted, spread
 
 Float = NDArray[np.float64]
 INF = np.inf

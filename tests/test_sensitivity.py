@@ -14,6 +14,7 @@ from oracles import Problem, problem, spread
 from problems import groups, pilot
 from valuepalette import Palette, Pilot, Solution, Status
 from valuepalette.dual import Optimum, optimise
+from valuepalette.laying import tilted
 from valuepalette.sensitivity import (
     lasting,
     prices,
@@ -22,7 +23,6 @@ from valuepalette.sensitivity import (
     weight_response,
     worst_case,
 )
-from valuepalette.tilting import tilted
 
 INF = np.inf
 

@@ -11,7 +11,8 @@ from oracles import Problem, largest_of_subset, spread, subsets, support, tilt
 from problems import groups, many, pilot
 from valuepalette import grouping, tilting
 from valuepalette.grouping import Groups
-from valuepalette.tilting import Tilted, prompt_support, subset_weights, tilted
+from valuepalette.laying import tilted
+from valuepalette.tilting import Tilted, prompt_support, subset_weights
 
 
 def source(p: Problem, **cut: int) -> Tilted:
@@ -98,7 +99,7 @@ def test_chunks_make_no_difference(joint: bool, monkeypatch: pytest.MonkeyPatch)
 def test_the_number_of_threads_changes_no_digit(joint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     p = pilot(np.random.default_rng(27), prompts=400, joint=joint, features=3)
     weights = np.array([1.0, -2.0, 0.5])
-    monkeypatch.setattr(grouping, "CELLS", 150)
+    monkeypatch.setattr(grouping, "CELLS", 30)
     monkeypatch.setattr(tilting.os, "cpu_count", lambda: 8)
     monkeypatch.setattr(tilting, "THREADS", 1)
     alone = source(p).pass_(weights)

@@ -14,9 +14,10 @@ from problems import groups, many, pilot
 from valuepalette import dual
 from valuepalette.grouping import Groups
 from valuepalette.judging import Verdict
+from valuepalette.laying import tilted
 from valuepalette.palette import Palette
 from valuepalette.resolving import resolve
-from valuepalette.tilting import prompt_support, tilted
+from valuepalette.tilting import prompt_support
 from valuepalette.uncertainty import (
     bound_covariance,
     covariance_of_mean,

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from valuepalette.dual import Optimum, Status, optimise
 from valuepalette.feasibility import Stretch, Support, farthest, stretch
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.newton import maximise
 from valuepalette.projection import approach, project, within_budget
-from valuepalette.tilting import Tilt, Tilted, spread, tilted
+from valuepalette.tilting import Tilt, Tilted, spread
 
 __all__ = ["Adjustment", "Limit", "greedy", "highest", "interpolate", "nearest"]
 

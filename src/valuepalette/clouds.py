@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
-from valuepalette.tilting import spread, tilted
+from valuepalette.tilting import spread
 
 __all__ = ["Cloud", "cloud"]
 

@@ -17,8 +17,9 @@ from scipy.optimize import linprog
 
 from valuepalette.feasibility import Support, distance, gauge, margin
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.newton import Iterate, asked, maximise, maximise_in_box, residuals, separation
-from valuepalette.tilting import Pool, Tilt, Tilted, prompt_support, spread, tilted
+from valuepalette.tilting import Pool, Tilt, Tilted, prompt_support, spread
 
 __all__ = [
     "Certificate",
@@ -526,7 +527,7 @@ def levels_by_prompt(
         moved = groups.sums(np.broadcast_to(levels, groups.means.shape), share * rows)
         return levels + moved / groups.weights[:, None]
     # Before any tilt the same sum gives what blocks leave out of a prompt's mean.
-    moved = rows if source.block is None else rows - source.base_weights()
+    moved = rows if source.block is None else rows - source.base_weights
     return groups.means + groups.sums(groups.means, moved) / groups.weights[:, None]
 
 

@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 
 from valuepalette.grouping import Array
+from valuepalette.laying import tilted
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
 from valuepalette.solution import Solution
 from valuepalette.solving import solve
-from valuepalette.tilting import spread, tilted
+from valuepalette.tilting import spread
 
 __all__ = ["Landscape", "landscape"]
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from valuepalette.features import Feature, features_of
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import Draws, tilted
 from valuepalette.shards import Piece, Shards
-from valuepalette.tilting import Draws, Tilt, Tilted, merged, prompt_support, tilted
+from valuepalette.tilting import Tilt, Tilted, merged, prompt_support
 
 __all__ = ["Features", "Laid", "Streamed", "support_of"]
 
@@ -92,7 +93,7 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """How a piece is laid out for passes: as `tilting.tilted` would lay it out as a part of the whole.
+    """How a piece is laid out for passes: as `laying.tilted` would lay it out as a part of the whole.
 
     scale       (m,) zero where a feature has no spread
     joint       one group of everything, measured from `centre` (m,), the base levels

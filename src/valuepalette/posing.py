@@ -14,7 +14,7 @@ from valuepalette.features import Resolved
 from valuepalette.grouping import Array, Groups
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
-from valuepalette.resolving import resolve
+from valuepalette.resolving import featured, resolve
 from valuepalette.tilting import spread
 
 __all__ = [
@@ -88,9 +88,7 @@ def pose(
     resolved = resolve(
         palette, groups, pilot.values, candidates=within, joint=joint, scales=scales, columns=columns
     )
-    by_row = {name: np.repeat(entries, groups.sizes) for name, entries in columns.items()}
-    table = resolved.features_of(groups.values, pilot.values, by_row)
-    features = Groups(table, groups.starts, groups.weights)
+    features = featured(resolved.specs, groups, pilot.values, columns)
     ends = np.array([features.above(resolved.lower), features.above(resolved.upper)])
     check_units(resolved, spread(features, joint=joint), ends)
     return Posed(pilot, palette, features, resolved, k, joint, weighting, int(seed))

@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import pose
-from valuepalette.tilting import spread, tilted
+from valuepalette.tilting import spread
 
 __all__ = ["Region", "region"]
 

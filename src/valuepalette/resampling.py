@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from valuepalette.feasibility import Support, gauge
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.newton import Iterate, maximise, newton_step, residuals, separation
-from valuepalette.tilting import Tilt, Tilted, spread, tilted
+from valuepalette.tilting import Tilt, Tilted, spread
 
 __all__ = ["Resamples", "draw", "resample", "resampled_quantiles"]
 

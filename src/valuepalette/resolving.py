@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from valuepalette.features import Columns, Feature, Resolved, features_of, member
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import KEPT
 from valuepalette.palette import Ask, Palette, Relation, Subject
 from valuepalette.quantities import Level, Scored, Side, quantile
 
 __all__ = [
     "GRID",
+    "featured",
     "resolve",
     "sides",
     "subjects_of",
@@ -58,9 +60,7 @@ def resolve(
     subjects, columns = subjects_of(palette, names, joint=joint), columns or {}
     placed = [_place(subject, groups, names, columns) for subject in subjects]
     specs = tuple(spec for spec, _, _ in placed)
-    by_row = {name: np.repeat(np.asarray(columns[name]), groups.sizes) for name in palette.columns}
-    table = features_of(specs, groups.values, names, by_row)
-    base = Groups(table, groups.starts, groups.weights).base
+    base = featured(specs, groups, names, {name: columns[name] for name in palette.columns}).base
     m, prompts = len(subjects), len(groups.sizes)
     ends: dict[Side, Array] = {1: np.full(m, -np.inf), -1: np.full(m, np.inf)}
     influence: dict[Side, Array] = {1: np.zeros((prompts, m)), -1: np.zeros((prompts, m))}
@@ -98,6 +98,22 @@ def resolve(
         sources=tuple(zip(sources[1], sources[-1], strict=True)),
         inside=np.column_stack([inside for _, inside, _ in placed]) if palette.columns else None,
     )
+
+
+_FEATURED: WeakKeyDictionary[Groups, tuple[tuple[Feature, ...], Groups]] = WeakKeyDictionary()
+"""Of groups that are still there, their last features: a palette that is moved asks of the same ones again."""
+
+
+def featured(specs: tuple[Feature, ...], groups: Groups, names: Sequence[str], columns: Columns) -> Groups:
+    """The features of scored candidates; `columns` holds an entry for each of the N prompts."""
+    known = _FEATURED.get(groups)
+    if known is not None and known[0] == specs and not columns:
+        return known[1]
+    by_row = {name: np.repeat(np.asarray(entries), groups.sizes) for name, entries in columns.items()}
+    found = Groups(features_of(specs, groups.values, names, by_row), groups.starts, groups.weights)
+    if not columns and found.values.size <= KEPT:
+        _FEATURED[groups] = specs, found
+    return found
 
 
 _GRIDS: WeakKeyDictionary[Groups, Array] = WeakKeyDictionary()

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from valuepalette.grouping import Array, Groups
-from valuepalette.tilting import spread, tilted
+from valuepalette.laying import tilted
+from valuepalette.tilting import spread
 from valuepalette.uncertainty import inverse
 
 __all__ = ["Prices", "lasting", "prices", "reward_response", "reward_slopes", "weight_response", "worst_case"]

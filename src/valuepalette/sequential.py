@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.newton import maximise, residuals, separation
-from valuepalette.tilting import Tilt, Tilted, spread, tilted
+from valuepalette.tilting import Tilt, Tilted, spread
 
 __all__ = ["Step", "ascend"]
 

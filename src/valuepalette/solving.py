@@ -16,13 +16,14 @@ from valuepalette.distributing import is_dataset, on_ray
 from valuepalette.dual import Optimum, Status
 from valuepalette.feasibility import farthest
 from valuepalette.grouping import Array
+from valuepalette.laying import tilted
 from valuepalette.palette import Palette
 from valuepalette.pilot import Pilot
 from valuepalette.posing import Candidates, Posed, extrapolated, pose
 from valuepalette.shards import Shards, open_shards
 from valuepalette.solution import Infeasible, Solution, solution_of
 from valuepalette.streaming import Streaming, pose_shards
-from valuepalette.tilting import prompt_support, spread, tilted
+from valuepalette.tilting import prompt_support, spread
 from valuepalette.uncertainty import bound_covariance, level_influence, most_influence
 
 if TYPE_CHECKING:

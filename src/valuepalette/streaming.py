@@ -31,6 +31,7 @@ from valuepalette.feasibility import margin
 from valuepalette.features import Resolved
 from valuepalette.figures import Figures, Proof
 from valuepalette.grouping import Array
+from valuepalette.laying import dealt, tilted
 from valuepalette.newton import maximise
 from valuepalette.palette import Palette
 from valuepalette.pools import Features, Laid, Streamed, support_of
@@ -38,7 +39,7 @@ from valuepalette.posing import Candidates, calibrated, check, check_units, rewe
 from valuepalette.shards import Piece, Shards
 from valuepalette.solution import Solution, proof_of
 from valuepalette.surveying import Census, End, Survey, census, survey
-from valuepalette.tilting import dealt, prompt_support, tilted
+from valuepalette.tilting import prompt_support
 from valuepalette.uncertainty import inverse
 
 __all__ = ["Streaming", "pose_shards"]

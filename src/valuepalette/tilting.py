@@ -9,12 +9,11 @@ may hold its rows in memory, in blocks of k, restricted to a face, or elsewhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import combinations
-from math import comb
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -22,21 +21,16 @@ from valuepalette import grouping
 from valuepalette.grouping import Array, Groups, Index
 
 __all__ = [
-    "Draws",
+    "Chunk",
     "Pool",
     "Source",
     "Tilt",
     "Tilted",
-    "dealt",
     "merged",
     "prompt_support",
     "spread",
     "subset_weights",
-    "tilted",
 ]
-
-Draws = Mapping[int, Mapping[str, Any]]
-"""Where the generator of random blocks stands, by the number of candidates of the prompts to be cut next."""
 
 THREADS = 4
 """At most so many threads share a pass."""
@@ -117,7 +111,7 @@ def spread(groups: Groups, *, joint: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class Chunk:
     """A few thousand rows laid out for vector arithmetic.
 
     features  (m, A, B) contiguous; candidates run along `axis` of the (A, B) plane, groups along the other
@@ -225,7 +219,7 @@ class Tilted:
     `block` is the k that the groups were cut to; None where a group is a whole prompt, or everything (joint).
     """
 
-    chunks: tuple[_Chunk, ...]
+    chunks: tuple[Chunk, ...]
     scale: Array
     prompts: int
     rows: int
@@ -236,9 +230,9 @@ class Tilted:
     def size(self) -> int:
         return len(self.scale)
 
-    def _runs(self) -> Iterator[list[_Chunk]]:
+    def _runs(self) -> Iterator[list[Chunk]]:
         """The chunks, those of one long group together."""
-        run: list[_Chunk] = []
+        run: list[Chunk] = []
         for chunk in self.chunks:
             run.append(chunk)
             if not chunk.part:
@@ -246,6 +240,16 @@ class Tilted:
                 run = []
 
     def pass_(self, weights: Array) -> Tilt:
+        return self._pass(weights) if weights.any() else self._untilted
+
+    @cached_property
+    def _untilted(self) -> Tilt:
+        """The pass at λ = 0, where every search begins."""
+        tilt = self._pass(np.zeros(self.size))
+        tilt.levels.flags.writeable = tilt.covariance.flags.writeable = False
+        return tilt
+
+    def _pass(self, weights: Array) -> Tilt:
         m = self.size
         log_partition, levels, covariance, support = 0.0, np.zeros(m), np.zeros((m, m)), 0.0
         every = iter(self._moments(weights))
@@ -261,11 +265,11 @@ class Tilted:
     def _moments(self, weights: Array) -> list[tuple[float, Array, Array, float]]:
         """Of each chunk in turn, by threads where there is enough to do; their number changes no digit."""
 
-        def some(chunks: Sequence[_Chunk]) -> list[tuple[float, Array, Array, float]]:
+        def some(chunks: Sequence[Chunk]) -> list[tuple[float, Array, Array, float]]:
             room = _Room()
             return [chunk.moments(weights, room) for chunk in chunks]
 
-        threads = min(THREADS, sum(chunk.features.size for chunk in self.chunks) // grouping.CELLS)
+        threads = min(THREADS, sum(chunk.features.size for chunk in self.chunks) // (4 * grouping.CELLS))
         threads = min(threads, os.cpu_count() or 1) if threads > 1 else 1
         if threads == 1:
             return some(self.chunks)
@@ -288,6 +292,19 @@ class Tilted:
 
     def subset_support(self, direction: Array, k: int) -> tuple[float, Array]:
         """σ_k(d), k candidates drawn from each prompt's without replacement, and a point that attains it."""
+        if np.count_nonzero(direction) > 1:
+            return self._subset_support(direction, k)
+        key = direction.tobytes(), k
+        if key not in self._corners:
+            self._corners[key] = self._subset_support(direction, k)
+        return self._corners[key]
+
+    @cached_property
+    def _corners(self) -> dict[tuple[bytes, int], tuple[float, Array]]:
+        """Along one feature alone, where every search of what can be reached begins."""
+        return {}
+
+    def _subset_support(self, direction: Array, k: int) -> tuple[float, Array]:
         point = np.zeros(self.size)
         for run in self._runs():
             axis = run[0].axis
@@ -301,7 +318,7 @@ class Tilted:
             point += features.reshape(self.size, -1) @ (share * run[0].weight).reshape(-1)
         return float(direction @ point), point
 
-    def _inside(self, weights: Array) -> Iterator[list[tuple[_Chunk, Array]]]:
+    def _inside(self, weights: Array) -> Iterator[list[tuple[Chunk, Array]]]:
         """The runs, each chunk with the weights of its candidates inside their whole group."""
         for run in self._runs():
             tilts = [chunk.tilt(weights) for chunk in run]
@@ -333,6 +350,7 @@ class Tilted:
         rows, shares = (np.concatenate(part) for part in zip(*parts, strict=True))
         return np.bincount(rows, shares, minlength=self.rows).astype(np.float64, copy=False)
 
+    @cached_property
     def base_weights(self) -> Array:
         """The probability of each row before any tilt, those that a face removed included; prompt mode; shape (n,)."""
         total = np.zeros(self.rows)
@@ -367,6 +385,10 @@ class Tilted:
 
     def diameters(self) -> Array:
         """max_j z_gj − min_j z_gj, the largest over the groups, shape (m,)."""
+        return self._widest
+
+    @cached_property
+    def _widest(self) -> Array:
         widest = np.zeros(self.size)
         for low, high in self.ends():
             widest = np.maximum(widest, (high - low).max(axis=1))
@@ -388,12 +410,12 @@ class Tilted:
 
         `largest` tells it where the one group goes on beyond this source; then there may be no chunk left.
         """
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         for run in self._runs():
             scores = [chunk.scores(direction) for chunk in run]
             top = np.max([plane.max(axis=run[0].axis, keepdims=True) for plane in scores], axis=0)
             top = top if largest is None else largest
-            kept: list[_Chunk] = []
+            kept: list[Chunk] = []
             for chunk, plane in zip(run, scores, strict=True):
                 base = np.where(plane >= top - tolerance, chunk.base, 0.0)
                 if base.any():
@@ -431,176 +453,3 @@ def prompt_support(groups: Groups, direction: Array, block: int | None = None) -
         plane = scores[groups.starts[which][:, None] + np.arange(size)]
         out[which] = np.sort(plane, axis=1) @ subset_weights(int(size), block)
     return out
-
-
-def tilted(
-    groups: Groups,
-    scale: Array,
-    *,
-    joint: bool = False,
-    block: int | None = None,
-    seed: int | Draws = 0,
-    partitions: int = 4,
-    centre: Array | None = None,
-) -> Tilted:
-    """Standardise `groups` by `scale` and lay them out for passes.
-
-    `joint` makes one group of everything, b = a_g / K_g. Otherwise `block=k` cuts each prompt's candidates
-    into random disjoint blocks of k, `partitions` times with seeds that follow from `seed`; a prompt's weight
-    is split over its blocks, and what leftovers would move of its mean is given back to every block.
-
-    Where `groups` are a part of more, their weights are their shares of the whole, `centre` (m,) is the base level of
-    the whole, which joint mode measures from, and `seed` says where `dealt` has left the generator for this part.
-    """
-    if joint:
-        base = groups.row_weights
-        alike = bool((base == base[0]).all())
-        rows, one = np.arange(len(groups.values))[None], np.zeros(1, np.intp)
-        middle = (groups.base if centre is None else centre)[None]
-        planes = [_Plane(rows, middle, one, np.ones(1), float(base[0]) if alike else base[None])]
-    else:
-        rng = _generator(seed)
-        sizes = [int(size) for size in np.unique(groups.sizes)]
-        planes = [_plane(groups, size, block, partitions, rng(size)) for size in sizes]
-    inverse = np.divide(1.0, scale, out=np.zeros(len(scale)), where=scale > 0)
-    # One piece of memory for all chunks: the system hands out a large one several times as fast.
-    room = np.empty(len(scale) * sum(plane.rows.size for plane in planes))
-    chunks: list[_Chunk] = []
-    for plane in planes:
-        for cut in plane.cuts(len(scale)):
-            chunks.append(plane.chunk(groups.values, inverse, *cut, room))
-            room = room[chunks[-1].features.size :]
-    return Tilted(
-        tuple(chunks),
-        np.where(scale > 0, scale, 1.0),
-        len(groups.sizes),
-        len(groups.values),
-        joint,
-        None if joint else block,
-    )
-
-
-def dealt(
-    counts: Sequence[Mapping[int, int]], block: int, seed: int, partitions: int = 4
-) -> list[dict[int, dict[str, Any]]]:
-    """For each part of the data where the generator of blocks stands when its turn comes: what `tilted` takes for seed.
-
-    `counts` tells of each part, in order, how many prompts it has of each number of candidates. Prompts are dealt by
-    that number first and by part second, so that the blocks are those that all parts in one would have.
-    """
-    rng = np.random.default_rng(seed)
-    out: list[dict[int, dict[str, Any]]] = [{} for _ in counts]
-    for size in sorted({size for count in counts for size in count}):
-        for states, count in zip(out, counts, strict=True):
-            states[size] = dict(rng.bit_generator.state)
-            if not _drawn(size, block, partitions):
-                continue
-            for start in range(0, count.get(size, 0), 8192):
-                _deal(rng, min(8192, count[size] - start), size, partitions)
-    return out
-
-
-def _generator(seed: int | Draws) -> Callable[[int], np.random.Generator]:
-    """The generator for prompts of some number of candidates."""
-    if not isinstance(seed, Mapping):
-        rng = np.random.default_rng(seed)
-        return lambda size: rng
-
-    def at(size: int) -> np.random.Generator:
-        rng = np.random.default_rng(0)
-        rng.bit_generator.state = dict(seed[size])
-        return rng
-
-    return at
-
-
-def _drawn(size: int, block: int, partitions: int) -> bool:
-    """Whether blocks are drawn at random: neither the whole prompt nor every subset, where these are no more."""
-    return block < size and comb(size, block) > partitions * (size // block)
-
-
-def _deal(rng: np.random.Generator, count: int, size: int, partitions: int) -> Index:
-    """Orders of `size` candidates, (count, partitions, size)."""
-    return rng.permuted(np.broadcast_to(np.arange(size), (count, partitions, size)), axis=2)
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """Groups of equal size, before they are laid out.
-
-    rows    (G, K)  the row of `Groups.values` behind each candidate
-    centre  (G, m)  what is subtracted from the features of each group
-    prompt  (G,)    the prompt that each group belongs to
-    weight  (G,)    a_g
-    base            b_gj: one number where all are alike, else (G, K)
-    """
-
-    rows: Index
-    centre: Array
-    prompt: Index
-    weight: Array
-    base: Array | float
-
-    def cuts(self, features: int) -> Iterator[tuple[slice, slice, bool]]:
-        """Groups, candidates, and whether the group goes on: by groups, or inside one that is too long for a chunk."""
-        groups, size = self.rows.shape
-        most = max(1, grouping.CELLS // max(1, features))
-        if size <= most:
-            for start in range(0, groups, most // size):
-                yield slice(start, start + most // size), slice(None), False
-            return
-        for g in range(groups):
-            for start in range(0, size, most):
-                yield slice(g, g + 1), slice(start, start + most), start + most < size
-
-    def chunk(
-        self, values: Array, inverse: Array, groups: slice, inside: slice, part: bool, room: Array
-    ) -> _Chunk:
-        """Standardised, in the first part of `room`.
-
-        The longer of the two axes comes innermost, so that every reduction runs over long vectors.
-        """
-        wide = len(self.rows) >= self.rows.shape[1]
-        rows, centre, weight = self.rows[groups, inside], self.centre[groups].T, self.weight[groups]
-        first, consecutive = rows[0, 0], bool((np.diff(rows.reshape(-1)) == 1).all())
-        cube = values[first : first + rows.size].reshape(*rows.shape, -1) if consecutive else values[rows]
-        cube = cube.transpose((2, 1, 0) if wide else (2, 0, 1))
-        features = room[: cube.size].reshape(cube.shape)
-        features[...] = cube
-        features -= centre[:, None] if wide else centre[:, :, None]
-        features *= inverse[:, None, None]
-        base = self.base
-        if isinstance(base, np.ndarray):
-            base = np.ascontiguousarray(base[groups, inside].T if wide else base[groups, inside])
-        return _Chunk(
-            features,
-            0 if wide else 1,
-            np.ascontiguousarray(rows.T if wide else rows),
-            self.prompt[groups],
-            weight[None] if wide else weight[:, None],
-            base,
-            part,
-        )
-
-
-def _plane(groups: Groups, size: int, block: int | None, partitions: int, rng: np.random.Generator) -> _Plane:
-    """The prompts of `size` candidates, or their blocks of k: random and disjoint, or all where these are fewer."""
-    which = np.flatnonzero(groups.sizes == size)
-    rows = groups.starts[which][:, None] + np.arange(size)
-    centre, weight = groups.means[which], groups.weights[which]
-    if block is None or block >= size:
-        return _Plane(rows, centre, which, weight, 1 / size)
-    used = size // block * block
-    if not _drawn(size, block, partitions):
-        every = np.array(list(combinations(range(size), block)), dtype=np.intp)
-        picked = np.broadcast_to(every.reshape(-1), (len(which), every.size))
-    else:
-        picked = _deal(rng, len(which), size, partitions)[:, :, :used].reshape(len(which), -1)
-        if used < size:
-            # What is left over would move the mean of a prompt.
-            away = groups.values[np.take_along_axis(rows, picked, axis=1)] - centre[:, None]
-            centre = centre + away.mean(axis=1)
-    rows = np.take_along_axis(rows, picked, axis=1).reshape(-1, block)
-    each = len(rows) // len(which)
-    weight = np.repeat(weight / each, each)
-    return _Plane(rows, np.repeat(centre, each, axis=0), np.repeat(which, each), weight, 1 / block)

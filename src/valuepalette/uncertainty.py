@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from valuepalette.dual import Optimum
 from valuepalette.grouping import Array, Groups
-from valuepalette.tilting import prompt_support, spread, tilted
+from valuepalette.laying import tilted
+from valuepalette.tilting import prompt_support, spread
 
 __all__ = [
     "bound_covariance",

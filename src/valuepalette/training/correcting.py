@@ -12,10 +12,11 @@ import numpy as np
 
 from valuepalette.figures import Figures
 from valuepalette.grouping import Array, Groups
+from valuepalette.laying import tilted
 from valuepalette.newton import maximise
 from valuepalette.pilot import Pilot
 from valuepalette.solution import Solution
-from valuepalette.tilting import Tilt, Tilted, spread, tilted
+from valuepalette.tilting import Tilt, Tilted, spread
 
 __all__ = ["corrected"]
 
