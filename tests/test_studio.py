@@ -294,7 +294,9 @@ def test_exports_solve_to_the_same_weights(
     wanted = {f["name"]: f["weight"] for f in told["features"] if f["weight"]}
 
     def same(solution: vp.Solution) -> None:
-        assert {name: weight for name, weight in solution.weights.items() if weight} == wanted
+        """Up to rounding: features come in another order."""
+        found = {name: weight for name, weight in solution.weights.items() if weight}
+        assert found == pytest.approx(wanted, rel=1e-12)
 
     table = tomllib.loads(texts["toml"])
     entries = table["palettes"]["studio"]
@@ -394,9 +396,10 @@ def test_a_port_that_is_none_is_said(port: int):
         pass
 
 
-def test_the_door_is_this_machines():
+def test_the_door_is_this_machines_and_holds_nothing_back():
     with bound(0) as door:
         assert door.getsockname()[0] == "127.0.0.1"
+        assert door.proto == socket.IPPROTO_TCP  # or asyncio leaves Nagle's algorithm on
 
 
 def test_two_studios_in_one_process_share_nothing():

@@ -155,6 +155,32 @@ def test_a_slider_that_comes_back_rests(page: Any):
     assert row(page, "humor").get_by_role("textbox").input_value() == "keep"
 
 
+def test_a_movement_is_asked_once_and_remembered_once_it_rests(page: Any):
+    page.wait_for_selector("body[data-ranges=exact]")
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url) if "/api/solve" in request.url else None)
+    before = page.evaluate("history.length")
+    row(page, "humor").get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("body[data-ranges=exact]")
+    assert len(asked) == 1
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("([n]) => history.length > n", arg=[before + 1])
+    page.wait_for_selector("body[data-ranges=exact]")
+    assert page.evaluate("history.length") == before + 2
+    entry = row(page, "humor").get_by_role("textbox")
+    there = entry.input_value()
+    entry.fill("0.3")
+    entry.press("Enter")
+    page.get_by_role("button", name="Start over").click()  # before the entry had a rest
+    page.wait_for_function("document.querySelector('.row input[type=text]').value === ''")
+    page.go_back()
+    sync_api.expect(entry).to_have_value("0.3")
+    page.go_back()
+    sync_api.expect(entry).to_have_value(there)
+
+
 def test_shares_of_reach_are_written_as_such(page: Any):
     page.get_by_text("share of reach", exact=True).click()
     drag(page, "humor", 0.7)

@@ -83,7 +83,7 @@ def cloud(
         raise ValueError(f"values must be a list of different names, got {values!r}")
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a positive whole number, got {draws!r}")
-    if not 0 < radius < math.inf:
+    if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius < math.inf:
         raise ValueError(f"radius must be positive and finite, got {radius!r}")
     if per not in ("deviation", "unit"):
         raise ValueError(f'per must be "deviation" or "unit", got {per!r}')

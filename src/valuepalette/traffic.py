@@ -196,9 +196,10 @@ class Traffic:
             raise ValueError(
                 f"{root}: holds no traffic{kind}; a gateway keeps it where [monitor] record = true"
             )
-        solutions = {
-            path.stem: Solution.load(path) for path in sorted((found[0] / "solutions").glob("*.json"))
-        }
+        solutions: dict[str, Solution] = {}
+        for path in sorted((found[0] / "solutions").glob("*.json")):
+            with suppress(FileNotFoundError):
+                solutions[path.stem] = Solution.load(path)
         pilot = Pilot.read(_joined(found[0], "" if since is None else _stamp(since)))
         return cls(pilot if since is None else _since(pilot, since), solutions)
 

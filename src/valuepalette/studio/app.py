@@ -52,11 +52,11 @@ def create_app(lanes: Lanes, hosts: Collection[str]) -> FastAPI:
 
     @app.get("/api/alone")
     async def alone(k: K = None) -> Any:
-        return await lanes.fast("alone", k)
+        return await lanes.slow("alone", k)
 
     @app.get("/api/cohort")
     async def cohort(name: Annotated[str, Query(max_length=300)], k: K = None) -> Any:
-        return await lanes.fast("of_cohort", name, k)
+        return await lanes.slow("of_cohort", name, k)
 
     @app.get("/api/prompts")
     async def prompts(find: Annotated[str, Query(max_length=300)] = "") -> Any:

@@ -47,6 +47,7 @@ class Atelier:
         self.candidates = wanted if isinstance(wanted, int) and not self.joint else self.most
         calibrated(sizes, self.candidates, self.joint)
         self._alone: dict[int | None, dict[str, list[float]]] = {}
+        self._among: dict[tuple[str, int | None], dict[str, Any]] = {}
         self._draws: dict[int | None, Draws] = {}
         self._lock = threading.Lock()
 
@@ -129,11 +130,15 @@ class Atelier:
     def of_cohort(self, cohort: str, k: int | None) -> dict[str, Any]:
         """The base level and the ends of each value among a cohort's prompts."""
         self._check(k)
-        palette = Palette({}, cohorts={cohort: dict.fromkeys(self.pilot.values, "free")})
-        weighting = self.told.get("weighting", "prompts")
-        names = {value: f"{value} @ {Cohort.parse(cohort)}" for value in self.pilot.values}
-        ends = {v: reach(self.pilot, palette, name, k, weighting=weighting) for v, name in names.items()}
-        return {value: {"base": end.base, "low": end.low, "high": end.high} for value, end in ends.items()}
+        if (cohort, k) not in self._among:
+            palette = Palette({}, cohorts={cohort: dict.fromkeys(self.pilot.values, "free")})
+            weighting = self.told.get("weighting", "prompts")
+            names = {value: f"{value} @ {Cohort.parse(cohort)}" for value in self.pilot.values}
+            ends = {v: reach(self.pilot, palette, name, k, weighting=weighting) for v, name in names.items()}
+            self._among[cohort, k] = {
+                value: {"base": end.base, "low": end.low, "high": end.high} for value, end in ends.items()
+            }
+        return self._among[cohort, k]
 
     def solve(self, asked: Solving) -> dict[str, Any]:
         """The verdict, every feature's figures, the distributions, and the chance of each answer to one prompt."""

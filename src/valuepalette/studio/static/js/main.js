@@ -20,6 +20,7 @@ async function start() {
   const alone = new Map([[about.most, about.alone.widest], [about.candidates, about.alone.here]]);
   let state = fromHash(location.hash, about);
   let resting = 0;
+  let unsaved = false;
   let latest = null;
 
   document.title = `${about.name} · valuepalette studio`;
@@ -74,6 +75,7 @@ async function start() {
 
   // Anything else that changes what is asked.
   function change(patch, { solve = true } = {}) {
+    save();
     state = { ...state, ...patch };
     apply();
     if (solve) asked({});
@@ -81,10 +83,16 @@ async function start() {
     answers.compare();
   }
 
+  // An edit goes into the address once it rests: browsers slow down whoever writes addresses as fast as a slider moves.
+  function save() {
+    if (unsaved) remember(state);
+    unsaved = false;
+  }
+
   // live: something moves; moving: the feature that was edited, null where it was anything else.
   function asked({ live = false, moving = null, replace = false, silent = false }) {
-    // An edit goes into the address once it rests: browsers slow down whoever writes addresses as fast as a slider moves.
-    if (!silent && moving === null) remember(state, { replace });
+    unsaved = moving !== null;
+    if (!silent && !unsaved) remember(state, { replace });
     candidates.stale();
     const given = palette(state);
     $("budget").hidden = !texts().some((text) => relationOf(text) === "max");
@@ -98,7 +106,7 @@ async function start() {
     else {
       ranges.stop();
       resting = setTimeout(() => {
-        if (moving !== null) remember(state);
+        save();
         ranges.ask(palette(state), features());
         candidates.plan(palette(state));
       }, RESTS);
@@ -139,6 +147,9 @@ async function start() {
       (cohort === null ? rows.get(value) : cohortRows.get(cohortKey(cohort, value)))?.blame(message);
     }
     verdict.refuse(error.message);
+    for (const row of [...rows.values(), ...cohortRows.values()]) row.show(null, [], false);
+    radar?.draw(new Map());
+    spreads.draw(new Map(), null);
     document.body.dataset.status = "REFUSED";
     ranges.stop();
   }

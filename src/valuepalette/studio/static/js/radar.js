@@ -39,10 +39,10 @@ export class Radar {
     return shares.map((share, i) => this.at(i, share).map((x) => x.toFixed(1)).join(",")).join(" ");
   }
 
-  // features: by name of the value.
+  // features: by name of the value; none where nothing is known of the palette.
   draw(features) {
     const ranks = this.names.map((name) => features.get(name)?.rank ?? {});
-    this.base.setAttribute("points", this.points(ranks.map((rank) => rank.base ?? 0)));
+    if (features.size) this.base.setAttribute("points", this.points(ranks.map((rank) => rank.base ?? 0)));
     const had = ranks.every((rank) => rank.level !== null && rank.level !== undefined);
     this.now.setAttribute("points", had ? this.points(ranks.map((rank) => rank.level)) : "");
     ranks.forEach((rank, i) => {
