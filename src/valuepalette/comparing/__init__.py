@@ -42,7 +42,7 @@ def compare(
     runs     how many λ are drawn for a method that draws them
     bound    of their sum, raw units (the paper's 6)
     answers  how many answers to each prompt are drawn from a model that is not decoded, so that its levels are sure
-    steps    of the optimiser for each model that is trained, in place of the study's [finetune]; 100 where that is silent
+    steps    of the optimiser for each model that is trained, in place of the study's [finetune]; 100 where it says none
     models   how many models a method trains that draws its weights or mixes
 
     Writes `compare/<palette>.json` in the run folder. What a method has found is kept in `compare/<palette>/`, so that

@@ -35,7 +35,7 @@ class Bench:
 
     folder    where a method may keep what it samples and trains
     answers   how many answers to each unseen prompt an undecoded model gives, so that its levels are as sure
-    training  how a model is trained by reinforcement, in the words of `finetune`; its steps are those of other trainers too
+    training  how a model is trained by reinforcement, in the words of `finetune`; other trainers take its steps
     models    how many models a method trains that draws its weights or mixes
     """
 
