@@ -44,7 +44,10 @@ async function start() {
   const answers = new Answers(about, (patch) => change(patch, { solve: "prompt" in patch }), beside);
   const ranges = new Ranges(
     ({ feature, low, high }, exact) => rowOf(feature)?.room_(low, high, exact),
-    () => (document.body.dataset.ranges = "exact"),
+    () => {
+      document.body.dataset.ranges = "exact";
+      candidates.plan(palette(state));
+    },
   );
   const solver = newest((given) => post("solve", given.asked), solved, refused);
   exporting(() => palette(state));
@@ -108,7 +111,6 @@ async function start() {
       resting = setTimeout(() => {
         save();
         ranges.ask(palette(state), features());
-        candidates.plan(palette(state));
       }, RESTS);
     }
   }
