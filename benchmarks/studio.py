@@ -136,8 +136,8 @@ def _browse(url: str, hash_: str) -> tuple[list[float], list[float], float, floa
             page.evaluate("() => performance.clearMeasures()")
             page.keyboard.press("ArrowRight")
             page.wait_for_timeout(300)  # nothing is asked of the page meanwhile, which would draw for that
-            alone += _painted(page)[:1]
             _exact(page)
+            alone.append(_painted(page)[0])
             page.wait_for_timeout(1500)  # until the plan is made, too
         browser.close()
     return times, alone, statistics.median(ranges), drawn

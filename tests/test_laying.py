@@ -10,8 +10,10 @@ import pytest
 
 import valuepalette as vp
 from valuepalette import laying
+from valuepalette.features import Feature
 from valuepalette.grouping import Groups
 from valuepalette.laying import tilted
+from valuepalette.resolving import featured
 from valuepalette.tilting import spread
 
 
@@ -78,6 +80,24 @@ def test_what_was_asked_before_changes_no_digit() -> None:
             assert np.array_equal(again.levels.array, fresh.levels.array)
             assert np.array_equal(again.levels.se, fresh.levels.se)
             assert again.features == fresh.features
+
+
+def test_a_solution_keeps_no_layouts() -> None:
+    rng = np.random.default_rng(8)
+    pilot = vp.Pilot.from_arrays({"a": rng.normal(size=240)}, prompt_id=np.repeat(np.arange(40), 6))
+    before = len(laying._LAID)
+    solutions = [vp.solve(pilot, {"a": ["+0.1", f"P(< {-1 - i / 10}) <= 0.2"]}) for i in range(8)]
+    gc.collect()
+    assert len(solutions) == 8
+    assert len(laying._LAID) <= before + 2  # the pilot's last features, and the pilot itself
+
+
+def test_features_are_those_of_the_names() -> None:
+    p = groups(features=2)
+    specs = (Feature("x"), Feature("y"))
+    as_is = featured(specs, p, ["x", "y"], {})
+    assert featured(specs, p, ["x", "y"], {}) is as_is
+    assert np.array_equal(featured(specs, p, ["y", "x"], {}).values, p.values[:, ::-1])
 
 
 def test_cohorts_are_those_of_the_prompts_at_hand() -> None:

@@ -173,12 +173,63 @@ def test_a_movement_is_asked_once_and_remembered_once_it_rests(page: Any):
     there = entry.input_value()
     entry.fill("0.3")
     entry.press("Enter")
-    page.get_by_role("button", name="Start over").click()  # before the entry had a rest
+    page.get_by_role("button", name="Start over").click()
     page.wait_for_function("document.querySelector('.row input[type=text]').value === ''")
     page.go_back()
     sync_api.expect(entry).to_have_value("0.3")
     page.go_back()
     sync_api.expect(entry).to_have_value(there)
+
+
+def test_edits_of_two_rows_are_two_steps_back(page: Any):
+    for name, text in (("humor", "0.1"), ("positiveness", "keep")):
+        entry = row(page, name).get_by_role("textbox")
+        entry.fill(text)
+        entry.press("Enter")
+    page.wait_for_selector("body[data-ranges=exact]")
+    page.go_back()
+    sync_api.expect(row(page, "positiveness").get_by_role("textbox")).to_have_value("")
+    sync_api.expect(row(page, "humor").get_by_role("textbox")).to_have_value("0.1")
+    page.go_back()
+    sync_api.expect(row(page, "humor").get_by_role("textbox")).to_have_value("")
+
+
+def test_a_slider_rests_where_the_server_says(page: Any):
+    """The level of a share that is rounded, whether its reply comes while it is held or later."""
+    page.get_by_text("share of reach", exact=True).click()
+    slider = row(page, "humor").get_by_role("slider")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 11 + (box["width"] - 22) * float(slider.input_value()) / 400, box["y"] + 17)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 11 + (box["width"] - 22) * 0.743, box["y"] + 17, steps=3)
+    settle(page, "humor", 0.3)
+    page.wait_for_timeout(300)
+    page.mouse.up()
+    page.wait_for_selector("body[data-ranges=exact]")
+    there = slider.input_value()
+    said = slider.get_attribute("aria-valuetext")
+    page.reload()
+    settle(page, "humor", 0.3)
+    assert slider.input_value() == there
+    assert slider.get_attribute("aria-valuetext") == said
+
+
+def test_what_is_refused_leaves_no_figures(page: Any):
+    entry = row(page, "humor").get_by_role("textbox")
+    entry.fill("0.3")
+    entry.press("Enter")
+    page.wait_for_selector("body[data-ranges=exact]")
+    entry.fill("nonsense")
+    entry.press("Enter")
+    status(page, "REFUSED")
+    assert page.locator("#verdict-title").inner_text() == "It cannot be read"
+    for part in (".row .level", ".row .weight", ".row .reach"):
+        assert set(page.locator(part).all_inner_texts()) == {""}
+    assert set(page.locator("#right .chance").all_text_contents()) == {"–"}
+    assert set(page.locator(".spread .level").all_text_contents()) == {"–"}
+    assert page.locator("#radar .dot[visibility=visible]").count() == 0
+    assert page.locator(".track-room:visible").count() == 0
+    page.complaints.clear()  # of the reply 422, which is meant
 
 
 def test_shares_of_reach_are_written_as_such(page: Any):

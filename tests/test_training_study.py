@@ -14,7 +14,7 @@ from valuepalette.cli import main
 from valuepalette.pilot import Pilot
 from valuepalette.settings import read_settings
 from valuepalette.solution import Solution
-from valuepalette.study import Study
+from valuepalette.study import Study, _training
 from valuepalette.training import Tuned
 
 pytest.importorskip("trl")
@@ -119,6 +119,15 @@ def test_distilling(study: Study, read: Path, capsys: pytest.CaptureFixture[str]
     assert Solution.load(folder / "solution.json").candidates == 32
     assert study.evaluate("more", "distilling")["as"].gain > 0
     assert main(["evaluate", str(read), "--palette", "more", "--method", "distilling"]) == 0
+
+
+def test_a_rate_of_an_adapter_is_not_one_of_a_whole_model() -> None:
+    table = {"learning_rate": 5e-4, "steps": 45}
+    assert _training(table, {"steps": 3}) == {"learning_rate": 5e-4, "steps": 3}
+    assert _training(table, {"lora": 4}) == {**table, "lora": 4}
+    assert _training(table, {"lora": None}) == {"steps": 45, "lora": None}
+    assert _training(table, {"lora": None, "learning_rate": 1e-6})["learning_rate"] == 1e-6
+    assert _training({**table, "lora": None}, {"lora": 8}) == {"steps": 45, "lora": 8}
 
 
 def test_what_cannot_be_had_is_left_out(read: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,8 +83,9 @@ def cloud(
         raise ValueError(f"values must be a list of different names, got {values!r}")
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a positive whole number, got {draws!r}")
-    if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius < math.inf:
-        raise ValueError(f"radius must be positive and finite, got {radius!r}")
+    number = isinstance(radius, int | float | np.integer | np.floating) and not isinstance(radius, bool)
+    if not number or not 0 < radius < math.inf:
+        raise ValueError(f"radius must be a positive, finite number, got {radius!r}")
     if per not in ("deviation", "unit"):
         raise ValueError(f'per must be "deviation" or "unit", got {per!r}')
     if candidates == "limit":

@@ -49,15 +49,17 @@ def tilted(
     Where `groups` are a part of more, their weights are their shares of the whole, `centre` (m,) is the base level of
     the whole, which joint mode measures from, and `seed` says where `dealt` has left the generator for this part.
     """
-    if centre is not None or isinstance(seed, Mapping) or groups.values.size * partitions > KEPT:
+    cells = groups.values.size * (1 if joint or block is None else partitions)
+    if centre is not None or isinstance(seed, Mapping) or cells > KEPT:
         return _laid(groups, scale, joint, block, seed, partitions, centre)
     known = _LAID.setdefault(groups, {})
     key = scale.tobytes(), joint, block, seed, partitions, grouping.CELLS
-    found = known.get(key)
+    found = known.pop(key, None)
     if found is None:
-        found = known[key] = _laid(groups, scale, joint, block, seed, partitions, None)
-        for old in list(known)[:-_LAYOUTS]:
-            known.pop(old, None)
+        found = _laid(groups, scale, joint, block, seed, partitions, None)
+    known[key] = found  # last of all: the first are those that nobody has asked for in a while
+    for old in list(known)[:-_LAYOUTS]:
+        known.pop(old, None)
     return found
 
 

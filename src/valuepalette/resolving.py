@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from valuepalette import laying
 from valuepalette.features import Columns, Feature, Resolved, features_of, member
 from valuepalette.grouping import Array, Groups
-from valuepalette.laying import KEPT
 from valuepalette.palette import Ask, Palette, Relation, Subject
 from valuepalette.quantities import Level, Scored, Side, quantile
 
@@ -100,19 +100,19 @@ def resolve(
     )
 
 
-_FEATURED: WeakKeyDictionary[Groups, tuple[tuple[Feature, ...], Groups]] = WeakKeyDictionary()
+_FEATURED: WeakKeyDictionary[Groups, tuple[tuple[object, ...], Groups]] = WeakKeyDictionary()
 """Of groups that are still there, their last features: a palette that is moved asks of the same ones again."""
 
 
 def featured(specs: tuple[Feature, ...], groups: Groups, names: Sequence[str], columns: Columns) -> Groups:
     """The features of scored candidates; `columns` holds an entry for each of the N prompts."""
-    known = _FEATURED.get(groups)
-    if known is not None and known[0] == specs and not columns:
+    asked, known = (specs, tuple(names)), _FEATURED.get(groups)
+    if known is not None and known[0] == asked and not columns:
         return known[1]
     by_row = {name: np.repeat(np.asarray(entries), groups.sizes) for name, entries in columns.items()}
     found = Groups(features_of(specs, groups.values, names, by_row), groups.starts, groups.weights)
-    if not columns and found.values.size <= KEPT:
-        _FEATURED[groups] = specs, found
+    if not columns and found.values.size <= laying.KEPT:
+        _FEATURED[groups] = asked, found
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal
@@ -501,9 +501,13 @@ def solution_of(posed: Posed, optimum: Optimum) -> Solution:
         certificate=proof,
         fingerprint=posed.pilot.metadata.to_dict(),
         margin_of=optimum.margin,
-        seen_of=lambda: frozenset(prompt_digests(posed.pilot)),
+        seen_of=partial(_seen, posed.pilot),
         bound_covariance=bound_covariance(groups, optimum, influence),
     )
+
+
+def _seen(pilot: Pilot) -> frozenset[str]:
+    return frozenset(prompt_digests(pilot))
 
 
 def prompt_digests(pilot: Pilot) -> list[str]:

@@ -304,7 +304,7 @@ class Study:
         from valuepalette.training.correcting import corrected
         from valuepalette.training.finetuning import finetune
 
-        options = {**self.settings.finetune, **options}
+        options = _training(self.settings.finetune, options)
         folder, solution = self._trained_for("finetuning", palette, "limit")
         tuned = finetune(self.task(), solution, folder, quiet=quiet, **options)
         if not correct:
@@ -322,7 +322,7 @@ class Study:
         """
         from valuepalette.training.distilling import distill
 
-        options = {**self.settings.distill, **options}
+        options = _training(self.settings.distill, options)
         folder, solution = self._trained_for("distilling", palette, None)
         return distill(self.task(), solution, self.pilot(), folder, quiet=quiet, **options)
 
@@ -521,3 +521,10 @@ def _distinct(rows: Sequence[Mapping[str, Any]], path: Path) -> Prompts:
                     f"{row[name]!r} and {entries[place]!r}"
                 )
     return Prompts(prompts, columns, len(rows) - len(prompts))
+
+
+def _training(table: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study says of training, and what is said now, which counts; a learning rate is for an adapter or not."""
+    switched = "lora" in options and (options["lora"] is None) != (table.get("lora", 0) is None)
+    kept = {name: entry for name, entry in table.items() if not (switched and name == "learning_rate")}
+    return {**kept, **options}

@@ -292,16 +292,17 @@ class Tilted:
 
     def subset_support(self, direction: Array, k: int) -> tuple[float, Array]:
         """σ_k(d), k candidates drawn from each prompt's without replacement, and a point that attains it."""
-        if np.count_nonzero(direction) > 1:
+        if np.abs(direction).sum() != 1 or np.count_nonzero(direction) != 1:
             return self._subset_support(direction, k)
         key = direction.tobytes(), k
         if key not in self._corners:
             self._corners[key] = self._subset_support(direction, k)
+            self._corners[key][1].flags.writeable = False
         return self._corners[key]
 
     @cached_property
     def _corners(self) -> dict[tuple[bytes, int], tuple[float, Array]]:
-        """Along one feature alone, where every search of what can be reached begins."""
+        """Along ±1 times one feature alone, where every search of what can be reached begins."""
         return {}
 
     def _subset_support(self, direction: Array, k: int) -> tuple[float, Array]:
@@ -392,6 +393,7 @@ class Tilted:
         widest = np.zeros(self.size)
         for low, high in self.ends():
             widest = np.maximum(widest, (high - low).max(axis=1))
+        widest.flags.writeable = False
         return widest
 
     def ends(self) -> Iterator[tuple[Array, Array]]:

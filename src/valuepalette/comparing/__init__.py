@@ -46,7 +46,8 @@ def compare(
     models   how many models a method trains that draws its weights or mixes
 
     Writes `compare/<palette>.json` in the run folder. What a method has found is kept in `compare/<palette>/`, so that
-    a run that was stopped goes on, and another method costs only itself; with other settings it is found anew. Raises
+    a run that was stopped goes on, and another method costs only itself; with other settings it is found anew, but for
+    a model that was begun with others, which is left out. Raises
     Infeasible where the palette cannot be had, and ValueError for a method that is not known.
     """
     if unknown := [name for name in methods if name not in METHODS]:
@@ -106,7 +107,8 @@ def _kept(bench: Bench, method: str) -> list[Run]:
         "settings": [bench.runs, bench.bound, bench.seed, bench.answers, bench.models],
     }
     if method in TRAINED:
-        told["training"] = [dict(bench.training), dict(bench.study.settings.distill)]
+        table = bench.study.settings.distill if method == "distill" else bench.training
+        told["training"] = {name: entry for name, entry in table.items() if name != "save_every"}
     if method in PREFERRED and bench.study.settings.preferences:
         told["preferences"] = digest(bench.preferences)
     if path.is_file():

@@ -86,8 +86,8 @@ def _preferred(bench: Bench, shares: Mapping[str, float], folder: Path) -> Tuned
         chosen += [sets[value][place] for place in places]
     if not chosen:
         raise LeftOutError("no prompt has two answers that a value tells apart")
-    steps = bench.training["steps"]
-    return prefer(bench.study.task(), chosen, folder, beta=_BETA, steps=steps, quiet=bench.quiet)
+    shared = {name: bench.training[name] for name in ("steps", "lora") if name in bench.training}
+    return prefer(bench.study.task(), chosen, folder, beta=_BETA, quiet=bench.quiet, **shared)
 
 
 def _pairs(bench: Bench, value: str) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ async function start() {
   const alone = new Map([[about.most, about.alone.widest], [about.candidates, about.alone.here]]);
   let state = fromHash(location.hash, about);
   let resting = 0;
-  let unsaved = false;
   let latest = null;
+  let written = { moving: null, at: -Infinity }; // the edit that the address had last
 
   document.title = `${about.name} · valuepalette studio`;
   say($("pilot"), `${about.name} · ${about.prompts.toLocaleString("en")} prompts, ${about.rows.toLocaleString("en")} answers`);
@@ -78,7 +78,6 @@ async function start() {
 
   // Anything else that changes what is asked.
   function change(patch, { solve = true } = {}) {
-    save();
     state = { ...state, ...patch };
     apply();
     if (solve) asked({});
@@ -86,16 +85,19 @@ async function start() {
     answers.compare();
   }
 
-  // An edit goes into the address once it rests: browsers slow down whoever writes addresses as fast as a slider moves.
-  function save() {
-    if (unsaved) remember(state);
-    unsaved = false;
+  // An edit, into the address, once what is asked of the server is on its way. Many of one feature in a row, as of a key
+  // that is held, are one step back. Nothing is written while a slider is dragged: browsers slow down whoever writes that fast.
+  function edits(moving) {
+    const replace = written.moving === moving && performance.now() - written.at < RESTS;
+    written = { moving, at: performance.now() };
+    const now = { ...state, entries: bare(state.entries) };
+    setTimeout(() => remember(now, { replace }));
   }
 
   // live: something moves; moving: the feature that was edited, null where it was anything else.
   function asked({ live = false, moving = null, replace = false, silent = false }) {
-    unsaved = moving !== null;
-    if (!silent && !unsaved) remember(state, { replace });
+    if (!silent && moving === null) remember(state, { replace });
+    else if (!silent && !live) edits(moving);
     candidates.stale();
     const given = palette(state);
     $("budget").hidden = !texts().some((text) => relationOf(text) === "max");
@@ -109,7 +111,6 @@ async function start() {
     else {
       ranges.stop();
       resting = setTimeout(() => {
-        save();
         ranges.ask(palette(state), features());
       }, RESTS);
     }
@@ -143,15 +144,16 @@ async function start() {
   }
 
   function refused(error, now) {
-    now.live = false; // said again, it is refused again
+    now.live = false; // asked again, it is sent again
     for (const row of [...rows.values(), ...cohortRows.values()]) row.blame(null);
     for (const { cohort, value, message } of error.faults ?? []) {
       (cohort === null ? rows.get(value) : cohortRows.get(cohortKey(cohort, value)))?.blame(message);
     }
-    verdict.refuse(error.message);
-    for (const row of [...rows.values(), ...cohortRows.values()]) row.show(null, [], false);
+    verdict.refuse(error.message, error.status === 422 ? "It cannot be read" : "No answer came");
+    for (const row of [...rows.values(), ...cohortRows.values()]) row.empty();
     radar?.draw(new Map());
     spreads.draw(new Map(), null);
+    answers.live(null, error.message);
     document.body.dataset.status = "REFUSED";
     ranges.stop();
   }
@@ -208,7 +210,8 @@ async function start() {
     cohortRows.get(key).k = k;
     const { base, low, high } = (await get("cohort", { name: cohort, k }))[value];
     const row = cohortRows.get(key);
-    if (row?.k !== k) return;
+    while (row?.busy) await new Promise((rested) => setTimeout(rested, 100));
+    if (row?.k !== k || cohortRows.get(key) !== row) return;
     row.rescale({ ...row.scale, base, low, high, least: low, most: high });
     row.set(state.cohorts[cohort]?.[value] ?? "");
     if (latest) solver.push(latest); // its slider stands elsewhere now
@@ -284,6 +287,7 @@ async function start() {
   addEventListener("popstate", () => {
     state = fromHash(location.hash, about);
     solver.forget();
+    latest = null;
     verdict.adjusted(null);
     apply();
     asked({ silent: true });

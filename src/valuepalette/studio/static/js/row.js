@@ -22,6 +22,7 @@ export class Row {
     this.unit = unit;
     this.changed = changed;
     this.dragging = false;
+    this.bound = null; // the level that the server says is asked, of the newest question
     this.text = "";
     const id = `row-${(count += 1)}`;
     this.name = h("h3", { id, title: scale.definition || null }, label);
@@ -89,6 +90,7 @@ export class Row {
 
   moved(live) {
     this.dragging = live;
+    if (live) this.bound = null;
     const step = Number(this.slider.value);
     const { low, high, base } = this.scale;
     const level = low + (step / STEPS) * (high - low);
@@ -104,7 +106,21 @@ export class Row {
 
   // A slider that comes to rest where it began makes no change event; so whatever ends a movement is listened to.
   rested() {
-    if (this.dragging) this.moved(false);
+    if (!this.dragging) return;
+    const bound = this.bound;
+    this.moved(false);
+    if (bound !== null) this.stand(bound);
+  }
+
+  // Whether somebody is moving it, or writing into it.
+  get busy() {
+    return this.dragging || (document.activeElement === this.entry && this.entry.value !== this.text);
+  }
+
+  // The slider, where a level is.
+  stand(level) {
+    this.slider.value = Math.round(this.share(level) * STEPS);
+    this.tell(level);
   }
 
   worded(step, level, relation, base) {
@@ -158,10 +174,8 @@ export class Row {
   // The server's figures of this value, and of its tails; `newest` where nothing was asked since.
   show(feature, tails, newest) {
     const asked = feature?.lower ?? feature?.upper ?? null;
-    if (asked !== null && newest && !this.dragging) {
-      this.slider.value = Math.round(this.share(asked) * STEPS);
-      this.tell(asked);
-    }
+    if (newest) this.bound = asked;
+    if (asked !== null && newest && !this.dragging) this.stand(asked);
     const had = feature?.level !== null && feature?.level !== undefined;
     say(this.level, had ? `${shown(feature.level, this.digits)} ± ${shown(feature.se, this.digits)}` : "");
     say(this.weight, had ? `λ ${shown(feature.weight, 3)}` : "");
@@ -176,6 +190,14 @@ export class Row {
       h("span", {}, tail.name.split(" @ ")[0]), h("span", {}, `asked ${tail.asked}`),
       h("span", {}, tail.level === null ? `base ${percent(tail.base, 1)}` : `${percent(tail.base, 1)} → ${percent(tail.level, 1)}`),
       h("span", {}, tail.weight === null ? "" : `λ ${shown(tail.weight, 3)}`))));
+  }
+
+  // Nothing is known of what is asked.
+  empty() {
+    this.show(null, [], false);
+    this.room_(null, null, false);
+    say(this.reach, "");
+    if (!isFree(this.text)) this.slider.setAttribute("aria-valuetext", this.text);
   }
 
   // What the others leave it; null where they cannot be had themselves.

@@ -1,15 +1,16 @@
 // Questions to the server, and the rule by which the newest wins.
 
 export class Refused extends Error {
-  constructor(message, faults) {
+  constructor(message, status, faults) {
     super(message);
+    this.status = status;
     this.faults = faults ?? [];
   }
 }
 
 async function told(reply) {
   const content = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Refused(content.error ?? `the server said ${reply.status}`, content.faults);
+  if (!reply.ok) throw new Refused(content.error ?? `the server said ${reply.status}`, reply.status, content.faults);
   return content;
 }
 

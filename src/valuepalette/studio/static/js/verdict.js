@@ -30,13 +30,13 @@ export class Verdict {
     this.busy(false);
   }
 
-  // A palette that is not one: what is wrong is said.
-  refuse(message) {
+  // No answer, as of a palette that is not one: what is wrong is said.
+  refuse(message, title = "It cannot be read") {
     $("verdict").dataset.kind = "cannot";
     $("chip").dataset.kind = "cannot";
-    say($("verdict-title"), "It cannot be read");
+    say($("verdict-title"), title);
     say($("verdict-text"), message);
-    say($("chip"), "It cannot be read");
+    say($("chip"), title);
     say($("kl-now"), "–");
     say($("in-play"), "–");
     $("ways").hidden = true;
