@@ -298,3 +298,12 @@ def test_how_models_are_trained(tmp_path: Path) -> None:
 def test_how_models_are_not_trained(tmp_path: Path, told: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_settings(study(tmp_path, f"{WHOLE}\n{told}\n"))
+
+
+def test_the_recipes_read() -> None:
+    found = sorted((Path(__file__).parents[1] / "recipes").glob("*/study.toml"))
+    assert found
+    for path in found:
+        told = read_settings(path)
+        assert told.palettes
+        assert told.prompts_path.is_file()
