@@ -104,7 +104,7 @@ def test_prompts_are_put_as_an_engine_puts_them(base: Path, tuned: Path) -> None
 
 
 def test_it_agrees_with_the_chances_an_engine_drew_by(base: Path, tuned: Path) -> None:
-    engine = open_engine(str(base))
+    engine = open_engine(str(base), dtype="float32")
     drawn = engine.sample(["Say hello"], 4, sampling=Sampling(max_new_tokens=6), seed=0, logprobs=True)[0]
     # A token that is no character leaves no trace in the text.
     cut = [one for one in drawn if one.finish_reason == "length" and len(one.text) == one.tokens]

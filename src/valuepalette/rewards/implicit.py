@@ -28,8 +28,9 @@ class ImplicitReward:
     over the tokens of the whole response, thoughts included, in nats; with `end` the token that ends an answer counts
     too, which belongs to an answer that is complete. `beta` is the one of the tuning.
 
-    Both models are in memory while it scores. They must read a text as the same tokens. Raises ValueError where they
-    do not.
+    Both models are in memory while it scores, in float32 unless `dtype` says otherwise: the difference of two numbers
+    that are nearly the same is lost in the rounding of bfloat16. They must read a text as the same tokens. Raises
+    ValueError where they do not.
     """
 
     reads: Reads = "conversation"
@@ -45,7 +46,7 @@ class ImplicitReward:
         system_prompt: str | None = None,
         template: str = "own",
         batch_size: int = 16,
-        dtype: str | None = None,
+        dtype: str = "float32",
         device: str | None = None,
     ) -> None:
         if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta < math.inf:
