@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from valuepalette.layout import Layout, lay_out
+from valuepalette.pilot import Pilot
 from valuepalette.provenance import PilotMetadata
 from valuepalette.reading import Source, read_source
 
@@ -268,3 +269,10 @@ def test_a_number_that_a_pair_shares_is_no_value() -> None:
     assert laid(pairs, values=["margin"]).values == ("margin",)
     with pytest.raises(ValueError, match=r"^file: row 1 \(from 0\), column humor: must be finite, got inf$"):
         laid({**pairs, "rejected_humor": [3.0, float("inf")]})
+
+
+def test_a_type_whose_names_break_the_line_is_told_on_one() -> None:
+    odd = pa.array([{"\n": 1.0}, {"\n": 2.0}])
+    with pytest.raises(ValueError, match=r"must be whole numbers or text, got struct< ?: double>") as caught:
+        Pilot.read(pa.table({"prompt_id": odd, "humor": [0.0, 1.0]}))
+    assert "\n" not in str(caught.value)

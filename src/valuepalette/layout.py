@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from valuepalette.naming import in_one_line, short
 from valuepalette.prompts import encoded, prompt_codes, with_prompts
 from valuepalette.provenance import PilotMetadata, decode
-from valuepalette.reading import Source, first, is_text, text_column
+from valuepalette.reading import Source, first, is_text, text_column, type_of
 from valuepalette.transcripts import without_echo, without_pairs
 
 __all__ = ["RESERVED", "Layout", "lay_out"]
@@ -176,7 +176,7 @@ def _prompt_id(source: Source, texts: NDArray[np.int64] | None) -> pa.ChunkedArr
     if pa.types.is_integer(column.type):
         return _whole(source, "prompt_id", column)
     if not is_text(column.type):
-        raise ValueError(f"{source.at(0, 'prompt_id')}: must be whole numbers or text, got {column.type}")
+        raise ValueError(f"{source.at(0, 'prompt_id')}: must be whole numbers or text, got {type_of(column)}")
     return column
 
 
@@ -191,7 +191,7 @@ def _candidate(source: Source, groups: NDArray[np.int64]) -> pa.Array:
     _no_nulls(source, "candidate")
     column = source.table["candidate"]
     if not pa.types.is_integer(column.type):
-        raise ValueError(f"{source.at(0, 'candidate')}: must be a whole number, got {column.type}")
+        raise ValueError(f"{source.at(0, 'candidate')}: must be a whole number, got {type_of(column)}")
     candidate = np.asarray(_whole(source, "candidate", column))
     if candidate.min() < 0:
         row = int(np.argmax(candidate < 0))
@@ -229,7 +229,9 @@ def _differing(codes: NDArray[np.int64], groups: NDArray[np.int64]) -> int | Non
 
 def _check_column(source: Source, name: str, column: pa.ChunkedArray, groups: NDArray[np.int64]) -> None:
     if pa.types.is_nested(column.type):
-        raise ValueError(f"{source.at(0, name)}: must be text, a number or true or false, got {column.type}")
+        raise ValueError(
+            f"{source.at(0, name)}: must be text, a number or true or false, got {type_of(column)}"
+        )
     _same_in_prompt(source, name, encoded(column), groups)
 
 
@@ -259,7 +261,7 @@ def _optional(source: Source, name: str) -> pa.ChunkedArray:
             raise pa.ArrowInvalid
         column = column.cast(OPTIONAL[name])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise ValueError(f"{source.at(0, name)}: must be {OPTIONAL[name]}, got {column.type}") from None
+        raise ValueError(f"{source.at(0, name)}: must be {OPTIONAL[name]}, got {type_of(column)}") from None
     if pa.types.is_floating(column.type):
         _finite(source, name, column)
     return column
@@ -274,7 +276,7 @@ def _value(source: Source, name: str) -> pa.ChunkedArray:
     try:
         column = column.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise ValueError(f"{source.at(0, name)}: must be a number, got {column.type}") from None
+        raise ValueError(f"{source.at(0, name)}: must be a number, got {type_of(column)}") from None
     _finite(source, name, column)
     if (row := first(pc.greater(pc.abs(column), LARGEST))) is not None:
         raise ValueError(

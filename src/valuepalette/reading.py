@@ -18,7 +18,17 @@ import pyarrow.compute as pc
 from valuepalette.naming import in_one_line, short
 from valuepalette.provenance import KEY
 
-__all__ = ["FORMATS", "Source", "check_names", "first", "is_text", "plain", "read_source", "text_column"]
+__all__ = [
+    "FORMATS",
+    "Source",
+    "check_names",
+    "first",
+    "is_text",
+    "plain",
+    "read_source",
+    "text_column",
+    "type_of",
+]
 
 FORMATS = ("parquet", "jsonl", "json", "csv", "text")
 SUFFIXES = {
@@ -92,12 +102,18 @@ def first(mask: pa.ChunkedArray | pa.Array) -> int | None:
     return None if row < 0 else row
 
 
+def type_of(column: Any) -> str:
+    """The type of a column or field as an error shows it: on one line, cut. Names within a struct may be anything."""
+    text = " ".join(str(column.type).split())
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
 def text_column(source: Source, name: str) -> pa.ChunkedArray:
     """A column as text, whatever Arrow type holds it; nulls stay."""
     column = source.table[name]
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (is_text(kind) or pa.types.is_null(kind)):
-        raise ValueError(f"{source.at(0, name)}: must be text, got {column.type}")
+        raise ValueError(f"{source.at(0, name)}: must be text, got {type_of(column)}")
     return column.cast(pa.large_string())
 
 

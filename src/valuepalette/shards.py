@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from valuepalette.layout import RESERVED
 from valuepalette.prompts import encoded
 from valuepalette.provenance import KEY, PilotMetadata, decode
-from valuepalette.reading import first, is_text
+from valuepalette.reading import first, is_text, type_of
 
 __all__ = [
     "MEMORY",
@@ -195,7 +195,9 @@ def head_of(schemas: Iterable[tuple[str, pa.Schema]], values: Sequence[str] | No
             raise ValueError(f"{other}: its valuepalette metadata differs from that of {name}")
         for value in chosen:
             if is_text(own.field(value).type):
-                raise ValueError(f"{other}: column {value} must hold numbers, got {own.field(value).type}")
+                raise ValueError(
+                    f"{other}: column {value} must hold numbers, got {type_of(own.field(value))}"
+                )
             single &= pa.types.is_float32(own.field(value).type)
     return Head(chosen, key, PilotMetadata.from_dict(recorded), tuple(there), single)
 
