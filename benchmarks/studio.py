@@ -47,7 +47,8 @@ Ranges are exact once all six are, after the slider is let go.
 {rows}
 
 The goal is 50 ms, on a machine that does nothing else. What of it is the server's, at k = 16, in time of the
-processor, which other work on the machine does not change:
+processor, which other work on the machine does not change; the pilot was asked of these values before, as it is under a
+slider, so its features are laid out:
 
 | part | processor time, median |
 |---|---:|
