@@ -423,6 +423,29 @@ def test_an_address_is_a_palette(browser: Any, example: str):
     found.context.close()
 
 
+def test_a_cohorts_entry_is_not_overwritten_as_it_is_typed(browser: Any):
+    """Its ends come from the server, after a while."""
+    rng = np.random.default_rng(1)
+    who = np.repeat(["old", "young"], 48)
+    values = {"humor": rng.normal(size=96), "care": rng.normal(size=96)}
+    pilot = Pilot.from_arrays(values, prompt_id=np.arange(96) // 6, columns={"who": who})
+    with studio(opened(pilot)) as url:
+        found = look(browser, url)
+        held = list[Any]()
+        found.route("**/api/cohort*", lambda route: held.append(route))
+        found.locator("#add-cohort button").click()
+        entry = found.locator(".row.is-cohort").get_by_role("textbox")
+        entry.fill("0.2")
+        found.wait_for_timeout(100)
+        held[0].continue_()
+        found.wait_for_timeout(500)
+        assert entry.input_value() == "0.2"
+        entry.press("Enter")
+        sync_api.expect(found.locator(".row.is-cohort .level")).not_to_be_empty()
+        assert entry.input_value() == "0.2"
+        found.context.close()
+
+
 @pytest.mark.parametrize(
     "hash_",
     [
